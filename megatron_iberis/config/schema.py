@@ -247,7 +247,10 @@ class TrainConfig:
     """Steps between sample texts (also at the end); 0: none."""
     sample_tokens: int = 16
     """Tokens of a sample text."""
-    sample_prompts: tuple[str, ...] = ("The capital of France is", "If yesterday was Friday, then tomorrow will be")
+    sample_prompts: tuple[str, ...] = (
+        "The capital of France is",
+        "If yesterday was Friday, then tomorrow will be",
+    )
     """What the sample texts continue."""
     log_every: int = 1
     """Steps between console lines."""

@@ -1,0 +1,89 @@
+"""Causal attention with rotary embedding and normalised queries and keys.
+
+* Separate q, k, v projections; rotary on q and k, *then* RMS norm a head, then attention scaled by 1/sqrt(D).
+* Key-value heads may be fewer than query heads: consecutive query heads share one.
+
+Tensor parallelism splits query heads. Key-value heads are split too where they divide; where there are fewer
+of them than ranks, their (small) projections are replicated and each rank takes the heads that its queries need.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from megatron.core.transformer.module import MegatronModule
+from megatron.core.transformer.spec_utils import build_module
+from megatron.core.transformer.transformer_config import TransformerConfig
+
+from megatron_iberis.kernels.attention import causal_attention
+from megatron_iberis.model.linear import ReplicatedLinear, column_linear, enter, row_linear
+from megatron_iberis.model.rotary import rotate
+
+
+@dataclass
+class AttentionSubmodules:
+    """The layers that attention is built from."""
+
+    linear_q: Any
+    linear_k: Any
+    linear_v: Any
+    linear_proj: Any
+
+
+class Attention(MegatronModule):
+    """Stands in the `self_attention` slot of a megatron-core transformer layer."""
+
+    def __init__(
+        self,
+        config: TransformerConfig,
+        submodules: AttentionSubmodules,
+        layer_number: int,
+        pg_collection: Any,
+        kv_heads: int,
+    ) -> None:
+        super().__init__(config=config)
+        width, heads = config.hidden_size, config.num_attention_heads
+        group = self.group = pg_collection.tp
+        self.head_size = width // heads
+        self.share_kv = kv_heads % group.size() != 0
+        self.linear_q = column_linear(submodules.linear_q, width, width, config, group)
+        for name, spec in (("linear_k", submodules.linear_k), ("linear_v", submodules.linear_v)):
+            outputs = kv_heads * self.head_size
+            if self.share_kv:
+                layer = build_module(ReplicatedLinear, width, outputs, config=config, tp_group=group)
+            else:
+                layer = column_linear(spec, width, outputs, config, group)
+            setattr(self, name, layer)
+        self.linear_proj = row_linear(submodules.linear_proj, width, width, config, group)
+
+    def forward(
+        self, hidden_states: torch.Tensor, *_: Any, rotary_pos_emb: Any = None, **__: Any
+    ) -> tuple[torch.Tensor, None]:
+        """[T (/TP when sequence-parallel), B, E] -> the same shape, and no bias.
+
+        rotary_pos_emb: (cos, sin), each fp32 [T, 1, 1, D/2].
+        """
+        h = enter(hidden_states, self.config.sequence_parallel, self.group)  # [T, B, E]
+        q, k, v = (self._heads(layer(h)[0]) for layer in (self.linear_q, self.linear_k, self.linear_v))
+        if self.share_kv:
+            k, v = self._own_kv(k), self._own_kv(v)
+        cos, sin = rotary_pos_emb
+        q, k = (self._norm(rotate(x, cos, sin)).to(v.dtype) for x in (q, k))
+        y = causal_attention(q, k, v)  # [T, B, H/TP, D]
+        return self.linear_proj(y.flatten(-2))
+
+    def _heads(self, x: torch.Tensor) -> torch.Tensor:
+        return x.unflatten(-1, (-1, self.head_size))  # [T, B, heads, D]
+
+    def _norm(self, x: torch.Tensor) -> torch.Tensor:
+        return F.rms_norm(x, (self.head_size,), eps=self.config.layernorm_epsilon)
+
+    def _own_kv(self, x: torch.Tensor) -> torch.Tensor:
+        """All key-value heads [T, B, KV, D] -> one for each of this rank's query heads [T, B, H/TP, D]."""
+        heads = self.config.num_attention_heads
+        local, rank = heads // self.group.size(), self.group.rank()
+        wanted = torch.arange(rank * local, (rank + 1) * local, device=x.device) // (heads // x.shape[2])
+        return x.index_select(2, wanted)

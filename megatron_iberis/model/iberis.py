@@ -1,0 +1,88 @@
+"""Saint Iberis: embedding -> norm -> blocks -> norm -> head (untied) -> soft cap.
+
+* Blocks: x += mixer(norm(x)); x += mlp(norm(x)). The mixer is SLC2, or attention in every `slc_rate`-th and the
+  last layer. MLP: relu squared. RMS norms without weights, no biases, no dropout, no positions but rotary ones.
+* Tensor parallelism splits heads, MLP channels and vocabulary; sequence parallelism what is left between.
+* Tokens come in as [B, T]; inside, Megatron's order [T, B, E] holds.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from megatron.core.tensor_parallel import VocabParallelEmbedding, gather_from_tensor_model_parallel_region
+from megatron.core.transformer.transformer_block import TransformerBlock
+from torch import nn
+
+from megatron_iberis.config import ModelConfig
+from megatron_iberis.kernels.linear_cross_entropy import linear_cross_entropy
+from megatron_iberis.kernels.linear_cross_entropy.reference import softcapped_logits
+from megatron_iberis.model.layer_specs import block_spec, transformer_config
+from megatron_iberis.model.linear import enter
+from megatron_iberis.model.rotary import RotaryTable
+from megatron_iberis.parallel.groups import ParallelGroups
+
+
+class Iberis(nn.Module):
+    """The language model, or this rank's part of it. Weights are uninitialised: see `initialization.py`."""
+
+    def __init__(self, config: ModelConfig, groups: ParallelGroups, sequence_parallel: bool = False) -> None:
+        super().__init__()
+        self.config, self.groups = config, groups
+        size = groups.tensor_size
+        self.sequence_parallel = sequence_parallel and size > 1
+        core = transformer_config(config, size, self.sequence_parallel)
+        self.embedding = VocabParallelEmbedding(
+            padded_vocabulary(config.vocab_size, size),
+            config.width,
+            init_method=core.init_method,
+            reduce_scatter_embeddings=self.sequence_parallel,
+            config=core,
+            tp_group=groups.tensor,
+        )
+        self.decoder = TransformerBlock(core, block_spec(config), pg_collection=groups.collection())
+        self.head = Head(config, groups, self.sequence_parallel)
+        self.rotary = RotaryTable(config.width // config.heads, config.rope_base)
+
+    def forward(self, tokens: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:
+        """The summed loss in nats over targets >= 0 (fp32 scalar), or without targets the logits.
+
+        tokens: int64 [B, T]; targets: int64 [B, T], -1 is ignored. Logits: fp32 [B, T, V], soft-capped.
+        """
+        x = self.embedding(tokens)  # [B, T, E], or [T/TP, B, E] when sequence-parallel
+        if not self.sequence_parallel:
+            x = x.transpose(0, 1)
+        x = F.rms_norm(x.contiguous(), (self.config.width,), eps=self.config.norm_eps)
+        rotary = self.rotary(tokens.shape[1], tokens.device)
+        x = self.decoder(hidden_states=x, attention_mask=None, rotary_pos_emb=rotary)
+        return self.head(x, None if targets is None else targets.t())
+
+
+class Head(nn.Module):
+    """The output projection, its rows split over tensor-parallel ranks, with soft cap and loss."""
+
+    def __init__(self, config: ModelConfig, groups: ParallelGroups, sequence_parallel: bool) -> None:
+        super().__init__()
+        rows = padded_vocabulary(config.vocab_size, groups.tensor_size) // groups.tensor_size
+        self.weight = nn.Parameter(torch.empty(rows, config.width))
+        self.softcap, self.vocab_size = config.softcap, config.vocab_size
+        self.first = groups.tensor_rank * rows
+        self.used = max(0, min(rows, config.vocab_size - self.first))  # the rest is padding
+        self.sequence_parallel, self.group = sequence_parallel, groups.tensor
+
+    def forward(self, x: torch.Tensor, targets: torch.Tensor | None) -> torch.Tensor:
+        """x: [T (/TP), B, E]; targets: [T, B] or None. Summed loss (scalar), or logits [B, T, V]."""
+        x = enter(x, self.sequence_parallel, self.group)
+        if targets is not None:
+            weight = self.weight[: self.used]
+            return linear_cross_entropy(
+                x.flatten(0, 1), weight, targets.flatten(), self.softcap, self.first, self.group
+            )
+        logits = softcapped_logits(x, self.weight, self.softcap)  # [T, B, V/TP]
+        logits = gather_from_tensor_model_parallel_region(logits, group=self.group)
+        return logits[..., : self.vocab_size].transpose(0, 1)
+
+
+def padded_vocabulary(vocab_size: int, tensor_size: int) -> int:
+    """The smallest multiple of tensor_size that holds the vocabulary; the surplus rows take no part."""
+    return -(-vocab_size // tensor_size) * tensor_size

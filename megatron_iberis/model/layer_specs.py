@@ -1,0 +1,101 @@
+"""megatron-core's configuration and layer specs for a Saint Iberis model."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from megatron.core.fusions.fused_bias_dropout import get_bias_dropout_add
+from megatron.core.tensor_parallel import ColumnParallelLinear, RowParallelLinear
+from megatron.core.transformer.mlp import MLP, MLPSubmodules
+from megatron.core.transformer.spec_utils import ModuleSpec
+from megatron.core.transformer.transformer_block import TransformerBlockSubmodules
+from megatron.core.transformer.transformer_config import TransformerConfig
+from megatron.core.transformer.transformer_layer import TransformerLayer, TransformerLayerSubmodules
+
+from megatron_iberis.config import ModelConfig
+from megatron_iberis.model.attention import Attention, AttentionSubmodules
+from megatron_iberis.model.linear import ReplicatedLinear
+from megatron_iberis.model.norm import RMSNorm
+from megatron_iberis.model.slc2 import SLC2, SLC2Submodules
+
+
+def relu_squared(x: torch.Tensor) -> torch.Tensor:
+    """relu(x)^2, the MLP's activation."""
+    return F.relu(x).square()
+
+
+def transformer_config(model: ModelConfig, tensor_size: int, sequence_parallel: bool) -> TransformerConfig:
+    """megatron-core's view of the (resolved) model. Weights are allocated on the CPU and initialised by us."""
+    return TransformerConfig(
+        num_layers=model.depth,
+        hidden_size=model.width,
+        num_attention_heads=model.heads,
+        ffn_hidden_size=model.mlp_hidden,
+        layernorm_epsilon=model.norm_eps,
+        normalization="RMSNorm",
+        activation_func=relu_squared,
+        add_bias_linear=False,
+        hidden_dropout=0.0,
+        attention_dropout=0.0,
+        bias_dropout_fusion=False,
+        tensor_model_parallel_size=tensor_size,
+        sequence_parallel=sequence_parallel,
+        params_dtype=torch.float32,
+        use_cpu_initialization=True,
+        perform_initialization=False,
+    )
+
+
+def block_spec(model: ModelConfig) -> TransformerBlockSubmodules:
+    """One spec a layer: attention where `model.is_attention` says so, SLC2 elsewhere; norms without weights."""
+    return TransformerBlockSubmodules(
+        layer_specs=[
+            _layer_spec(_attention_spec(model) if model.is_attention(layer) else _slc2_spec(model))
+            for layer in range(model.depth)
+        ],
+        layer_norm=RMSNorm,
+    )
+
+
+def _layer_spec(mixer: ModuleSpec) -> ModuleSpec:
+    return ModuleSpec(
+        module=TransformerLayer,
+        submodules=TransformerLayerSubmodules(
+            input_layernorm=RMSNorm,
+            self_attention=mixer,
+            self_attn_bda=get_bias_dropout_add,
+            pre_mlp_layernorm=RMSNorm,
+            mlp=ModuleSpec(
+                module=MLP,
+                submodules=MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=RowParallelLinear),
+            ),
+            mlp_bda=get_bias_dropout_add,
+        ),
+    )
+
+
+def _slc2_spec(model: ModelConfig) -> ModuleSpec:
+    return ModuleSpec(
+        module=SLC2,
+        params={"kernel": model.kernel, "inner_norm": model.inner_norm},
+        submodules=SLC2Submodules(
+            linear_x=ColumnParallelLinear,
+            linear_alpha=ColumnParallelLinear,
+            linear_a=ReplicatedLinear,
+            linear_b=ColumnParallelLinear,
+            linear_proj=RowParallelLinear,
+        ),
+    )
+
+
+def _attention_spec(model: ModelConfig) -> ModuleSpec:
+    return ModuleSpec(
+        module=Attention,
+        params={"kv_heads": model.kv_heads},
+        submodules=AttentionSubmodules(
+            linear_q=ColumnParallelLinear,
+            linear_k=ColumnParallelLinear,
+            linear_v=ColumnParallelLinear,
+            linear_proj=RowParallelLinear,
+        ),
+    )

@@ -1,0 +1,82 @@
+"""SLC2, the gated short convolution that takes attention's place in two layers of three.
+
+* Four projections of the input: x (E), alpha (one a head), A (E/H, shared by all heads), B (E).
+* gate = SiLU(SiLU(alpha) (x) A), the outer product head by head; u = gate * x.
+* z = causal depthwise convolution of u with K taps; y = B * SiLU(z).
+* Optionally RMS norm of y over all E channels; then the output projection.
+
+Tensor parallelism splits by heads: x, B, the convolution's channels and y by E, alpha by H; A is replicated.
+Source: Liquid_Time_nanochat, gpt.py (the code that runs, not its README).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from megatron.core.transformer.module import MegatronModule
+from megatron.core.transformer.spec_utils import build_module
+from megatron.core.transformer.transformer_config import TransformerConfig
+from torch import nn
+
+from megatron_iberis.kernels.short_convolution import gated_short_convolution
+from megatron_iberis.model.linear import column_linear, enter, row_linear
+from megatron_iberis.model.norm import split_rms_norm
+
+
+@dataclass
+class SLC2Submodules:
+    """The layers that SLC2 is built from."""
+
+    linear_x: Any
+    linear_alpha: Any
+    linear_a: Any
+    linear_b: Any
+    linear_proj: Any
+
+
+class ShortConvolution(nn.Module):
+    """The taps of a depthwise causal convolution, [E / TP, 1, K]."""
+
+    def __init__(self, channels: int, kernel: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(channels, 1, kernel, dtype=dtype))
+
+    def forward(self, x: torch.Tensor, alpha: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return gated_short_convolution(x, alpha, a, b, self.weight)
+
+
+class SLC2(MegatronModule):
+    """Stands in the `self_attention` slot of a megatron-core transformer layer."""
+
+    def __init__(
+        self,
+        config: TransformerConfig,
+        submodules: SLC2Submodules,
+        layer_number: int,
+        pg_collection: Any,
+        kernel: int,
+        inner_norm: bool,
+    ) -> None:
+        super().__init__(config=config)
+        width, heads, group = config.hidden_size, config.num_attention_heads, pg_collection.tp
+        self.group, self.inner_norm = group, inner_norm
+        self.linear_x = column_linear(submodules.linear_x, width, width, config, group)
+        self.linear_alpha = column_linear(submodules.linear_alpha, width, heads, config, group)
+        self.linear_a = build_module(submodules.linear_a, width, width // heads, config=config, tp_group=group)
+        self.linear_b = column_linear(submodules.linear_b, width, width, config, group)
+        self.conv = ShortConvolution(width // group.size(), kernel, config.params_dtype)
+        self.linear_proj = row_linear(submodules.linear_proj, width, width, config, group)
+
+    def forward(self, hidden_states: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, None]:
+        """[T (/TP when sequence-parallel), B, E] -> the same shape, and no bias."""
+        h = enter(hidden_states, self.config.sequence_parallel, self.group)  # [T, B, E]
+        x, _bias = self.linear_x(h)  # [T, B, E/TP]
+        alpha, _bias = self.linear_alpha(h)  # [T, B, H/TP]
+        a, _bias = self.linear_a(h)  # [T, B, E/H]
+        b, _bias = self.linear_b(h)  # [T, B, E/TP]
+        y = self.conv(x, alpha, a, b)  # [T, B, E/TP]
+        if self.inner_norm:
+            y = split_rms_norm(y, self.config.hidden_size, self.config.layernorm_epsilon, self.group)
+        return self.linear_proj(y)

@@ -1,0 +1,1 @@
+"""Process groups, and what megatron-core needs to run where there is no GPU."""

@@ -1,0 +1,81 @@
+"""A few processes, started once a test session, that run the same function as ranks of one process group.
+
+Importing torch, DeepSpeed and megatron-core takes five seconds a process; starting ranks for every test would
+be most of the suite's time.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+import traceback
+from typing import Any
+
+
+class Ranks:
+    """`size` processes with a gloo process group. `ranks(function, *args)` runs function(*args) on all of them.
+
+    The function must be importable (module level); returns the list of its results, one a rank.
+    """
+
+    def __init__(self, size: int) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        context = multiprocessing.get_context("spawn")
+        self.pipes, self.processes = [], []
+        for rank in range(size):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(rank, size, port, theirs), daemon=True)
+            process.start()
+            theirs.close()  # so that a dead rank is seen as the end of its pipe
+            self.pipes.append(ours)
+            self.processes.append(process)
+
+    def __call__(self, function: Any, *args: Any, timeout: float = 240) -> list[Any]:
+        for pipe in self.pipes:
+            pipe.send((function, args))
+        replies = []
+        for rank, pipe in enumerate(self.pipes):
+            if not pipe.poll(timeout):
+                raise TimeoutError(f"rank {rank} gave no answer in {timeout} s")
+            replies.append(pipe.recv())
+        for rank, (ok, reply) in enumerate(replies):
+            if not ok:
+                raise AssertionError(f"rank {rank}:\n{reply}")
+        return [reply for _, reply in replies]
+
+    def close(self) -> None:
+        for pipe in self.pipes:
+            pipe.close()
+        for process in self.processes:
+            process.join(timeout=10)
+            if process.is_alive():
+                process.kill()
+
+
+def _serve(rank: int, size: int, port: int, pipe: Any) -> None:
+    os.environ.update(
+        RANK=str(rank),
+        LOCAL_RANK=str(rank),
+        WORLD_SIZE=str(size),
+        LOCAL_SIZE=str(size),
+        MASTER_ADDR="127.0.0.1",
+        MASTER_PORT=str(port),
+    )
+    import torch
+
+    from megatron_iberis.parallel.groups import start_process_group
+
+    torch.set_num_threads(1)
+    start_process_group(timeout_minutes=4)
+    while True:
+        try:
+            function, args = pipe.recv()
+        except EOFError:
+            return
+        try:
+            pipe.send((True, function(*args)))
+        except Exception:
+            pipe.send((False, traceback.format_exc()))
