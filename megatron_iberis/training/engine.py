@@ -1,0 +1,125 @@
+"""The DeepSpeed engine around a model: its configuration, generated from the recipe, and one optimizer step."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from megatron_iberis.config import Recipe
+from megatron_iberis.model.initialization import build_model
+from megatron_iberis.model.parameters import Shard, shards
+from megatron_iberis.parallel.groups import DeepSpeedTopology, ParallelGroups
+from megatron_iberis.training.layout import FlatTensor, flat_layout
+from megatron_iberis.training.optimizer import IberisOptimizer
+from megatron_iberis.training.schedule import lr_multiplier, muon_momentum
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What an optimizer step was: mean loss in nats a target token, and the raw gradient's global norm."""
+
+    loss: float
+    gradient_norm: float
+
+
+class Engine:
+    """A model in training: forward, backward, reduction, clip, update, by DeepSpeed, on the recipe's layout."""
+
+    def __init__(self, recipe: Recipe, groups: ParallelGroups, device: torch.device) -> None:
+        import deepspeed
+        from deepspeed.utils import logger
+
+        logger.setLevel(logging.WARNING)
+        self.recipe, self.groups, self.device = recipe, groups, device
+        self.accumulation = recipe.train.accumulation(recipe.model, groups.data_size)
+        model = build_model(recipe.model, groups, recipe.parallel.sequence, recipe.train.seed)
+        self.shards: list[Shard] = shards(model)
+        self.optimizer = IberisOptimizer(self.shards, recipe.optimizer, recipe.model.width)
+        self.topology = DeepSpeedTopology(groups)
+        self.deepspeed, *_ = deepspeed.initialize(
+            model=model,
+            optimizer=self.optimizer,
+            config=deepspeed_config(recipe, groups.data_size),
+            mpu=self.topology,
+            dist_init_required=False,
+        )
+        self.layout: list[FlatTensor] = flat_layout(self.deepspeed, self.shards)
+        self.optimizer.bind(self.layout, groups, replicated=recipe.parallel.zero_stage == 0)
+
+    @property
+    def model(self) -> Any:
+        """The module inside, for evaluation and sampling."""
+        return self.deepspeed.module
+
+    def step(self, step: int, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> StepResult:
+        """One optimizer step over `accumulation` micro-batches (tokens, targets), each int64 [B, T] on the CPU.
+
+        The loss is the mean over all targets of the step, on all ranks, whatever their spread over micro-batches:
+        DeepSpeed averages over micro-batches and ranks, so each gets its sum times their number.
+        """
+        config = self.recipe.optimizer
+        steps = self.recipe.train.steps
+        self.optimizer.set_schedule(lr_multiplier(step, steps, config), muon_momentum(step, config))
+        micro_batches = list(batches)
+        targets = self._sum_over_data(sum(int((t >= 0).sum()) for _, t in micro_batches))
+        share = self.accumulation * self.groups.data_size / max(1.0, targets)
+        total = torch.zeros((), device=self.device)
+        self.deepspeed.train()
+        for tokens, wanted in micro_batches:
+            loss = self.deepspeed(tokens.to(self.device), wanted.to(self.device))
+            total += loss.detach()
+            self.deepspeed.backward(loss * share)
+            norm = self._clip_without_zero()
+            self.deepspeed.step()
+        if norm is None:
+            norm = self.deepspeed.get_global_grad_norm()
+        return StepResult(self._sum_over_data(total.item()) / max(1.0, targets), float(norm))
+
+    def _clip_without_zero(self) -> float | None:
+        """Without ZeRO, DeepSpeed clips but doesn't tell the norm: do it here. None elsewhere, and between steps."""
+        if self.recipe.parallel.zero_stage != 0 or not self.deepspeed.is_gradient_accumulation_boundary():
+            return None
+        from deepspeed.runtime.utils import clip_grad_norm_
+
+        limit = self.recipe.optimizer.clip or float("inf")
+        return float(clip_grad_norm_(self.deepspeed.module.parameters(), limit, mpu=self.topology))
+
+    def _sum_over_data(self, value: float) -> float:
+        total = torch.tensor(value, dtype=torch.float64, device=self.device)
+        torch.distributed.all_reduce(total, group=self.groups.data)
+        return total.item()
+
+    def master_weights(self) -> Iterator[FlatTensor]:
+        """The tensors that the optimizer updates, fp32, with what is in them."""
+        yield from self.layout
+
+
+def deepspeed_config(recipe: Recipe, data_parallel: int) -> dict[str, Any]:
+    """DeepSpeed's JSON for the recipe, with the recipe's [deepspeed] table laid over it."""
+    train, stage = recipe.train, recipe.parallel.zero_stage
+    accumulation = train.accumulation(recipe.model, data_parallel)
+    config: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": train.device_batch,
+        "gradient_accumulation_steps": accumulation,
+        "train_batch_size": train.device_batch * accumulation * data_parallel,
+        "gradient_clipping": recipe.optimizer.clip if stage > 0 else 0.0,
+        "zero_optimization": {"stage": stage},
+        "zero_allow_untested_optimizer": True,  # "untested" is every optimizer that is not DeepSpeed's own
+        "bf16": {"enabled": train.dtype == "bf16"},
+        "data_types": {"grad_accum_dtype": "fp32"},
+        "communication_data_type": "fp32",
+        "steps_per_print": None,
+    }
+    return _overlay(config, recipe.deepspeed)
+
+
+def _overlay(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        inner = merged.get(key)
+        merged[key] = _overlay(inner, value) if isinstance(inner, dict) and isinstance(value, dict) else value
+    return merged

@@ -1,0 +1,126 @@
+"""Muon for the matrices inside the blocks, AdamW for embedding, head and convolutions, under any ZeRO stage.
+
+DeepSpeed reduces, clips by the global norm of the raw gradients, and hands over flat fp32 partitions. The
+elementwise parts of both optimizers work on those as they are; what needs whole matrices goes through
+`MuonExchange`. DeepSpeed's own Muon is not used: it clips after the orthogonalisation, and takes a
+tensor-parallel shard for a matrix.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch.optim.adamw import adamw
+
+from megatron_iberis.config import OptimizerConfig
+from megatron_iberis.model.parameters import Shard
+from megatron_iberis.parallel.groups import ParallelGroups
+from megatron_iberis.training.layout import FlatTensor
+from megatron_iberis.training.muon import MuonExchange
+
+
+class IberisOptimizer(torch.optim.Optimizer):
+    """One group a kind of parameter: `matrix` (Muon), `embedding`, `unembedding`, `convolution` (AdamW).
+
+    Build it over the model's parameters, give it to `deepspeed.initialize`, then `bind` it to the layout that
+    DeepSpeed made. State by flat tensor: `momentum` (Muon), or `mean`, `square` and `step` (AdamW).
+    """
+
+    def __init__(self, shards: Iterable[Shard], config: OptimizerConfig, width: int) -> None:
+        self.config = config
+        self.shards = {shard.name: shard for shard in shards}
+        scale = math.sqrt(768 / width)
+        rates = {
+            "matrix": config.matrix_lr,
+            "embedding": config.embedding_lr * scale,
+            "unembedding": config.unembedding_lr * scale,
+            "convolution": config.matrix_lr * scale,
+        }
+        groups = []
+        for kind, rate in rates.items():
+            parameters = [s.parameter for s in self.shards.values() if s.kind == kind]
+            if parameters:
+                groups.append({"params": parameters, "kind": kind, "peak_lr": rate, "lr": rate, "momentum": 0.0})
+        super().__init__(groups, {})
+        self._groups = list(self.param_groups)
+        self._exchanges: dict[tuple[int, ...], MuonExchange] = {}
+        self._bound: tuple[dict[int, FlatTensor], ParallelGroups, bool] | None = None
+
+    def bind(self, layout: Iterable[FlatTensor], groups: ParallelGroups, replicated: bool) -> None:
+        """Tells which pieces of which matrices the tensors hold that `step` will meet.
+
+        replicated: every data-parallel rank holds everything, that is, no ZeRO.
+        """
+        self._bound = ({id(flat.tensor): flat for flat in layout}, groups, replicated)
+
+    def set_schedule(self, multiplier: float, momentum: float) -> None:
+        """Sets the rates to `multiplier` times their peak, and Muon's momentum, for the next step."""
+        for group in self._groups:
+            group["lr"] = group["peak_lr"] * multiplier
+            group["momentum"] = momentum
+
+    def learning_rates(self) -> dict[str, float]:
+        """The current rate of each kind of parameter."""
+        return {group["kind"]: group["lr"] for group in self._groups}
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        """One update of whatever groups and tensors DeepSpeed has put into `param_groups` for this call."""
+        for group in self.param_groups:
+            if group["kind"] == "matrix":
+                self._muon(group)
+            else:
+                self._adamw(group)
+
+    def _muon(self, group: dict[str, Any]) -> None:
+        tensors: list[torch.Tensor] = group["params"]
+        momentum, dtype = group["momentum"], self.config.newton_schulz_dtype
+        directions = []
+        for p in tensors:
+            gradient = torch.zeros_like(p) if p.grad is None else p.grad
+            state = self.state[p]
+            if not state:
+                state["momentum"] = torch.zeros_like(p)
+            buffer = state["momentum"].lerp_(gradient, 1.0 - momentum)
+            directions.append(gradient.lerp(buffer, momentum))  # Nesterov
+        updates = self._exchange(tensors).orthogonalized(
+            directions, self.config.newton_schulz_steps, torch.bfloat16 if dtype == "bf16" else torch.float32
+        )
+        for p, update in zip(tensors, updates, strict=True):
+            p.add_(update, alpha=-group["lr"])
+
+    def _exchange(self, tensors: list[torch.Tensor]) -> MuonExchange:
+        assert self._bound, "bind() comes before the first step"
+        layout, groups, replicated = self._bound
+        key = tuple(id(p) for p in tensors)
+        if key not in self._exchanges:
+            pieces = [layout[i].pieces for i in key]
+            self._exchanges[key] = MuonExchange(pieces, self.shards, groups, replicated)
+        return self._exchanges[key]
+
+    def _adamw(self, group: dict[str, Any]) -> None:
+        tensors = [p for p in group["params"] if p.grad is not None]
+        for p in tensors:
+            state = self.state[p]
+            if not state:
+                state.update(mean=torch.zeros_like(p), square=torch.zeros_like(p), step=torch.zeros(()))
+        states = [self.state[p] for p in tensors]
+        adamw(
+            tensors,
+            [p.grad for p in tensors],
+            [s["mean"] for s in states],
+            [s["square"] for s in states],
+            [],
+            [s["step"] for s in states],
+            fused=True,
+            amsgrad=False,
+            beta1=self.config.beta1,
+            beta2=self.config.beta2,
+            lr=group["lr"],
+            weight_decay=self.config.weight_decay,
+            eps=self.config.eps,
+            maximize=False,
+        )
