@@ -1,0 +1,194 @@
+// The Python module megatron_iberis._C (its types: megatron_iberis/_C.pyi).
+//
+// * std::invalid_argument becomes ValueError, std::out_of_range IndexError (pybind11), a failing system call OSError.
+// * The GIL is released wherever a call can take long.
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl/filesystem.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <stdexcept>
+#include <string>
+
+#include "idx_format.h"
+#include "index_reader.h"
+#include "index_writer.h"
+#include "permutation.h"
+#include "samples.h"
+
+namespace py = pybind11;
+using namespace pybind11::literals;
+
+namespace iberis {
+namespace {
+
+// Without forcecast: integers of any width come in, floats are refused instead of being cut.
+using Int64s = py::array_t<int64_t, py::array::c_style>;
+
+struct Span {
+  const int64_t* data;
+  uint64_t count;
+};
+
+Span one_dimensional(const Int64s& array, const char* name) {
+  if (array.ndim() != 1) {
+    throw std::invalid_argument(std::string(name) + " must be a one-dimensional array of integers, not one of " +
+                                std::to_string(array.ndim()) + " dimensions.");
+  }
+  return {array.data(), static_cast<uint64_t>(array.size())};
+}
+
+// A read-only array over the mapped file, which lives as long as the array does.
+template <typename T>
+py::array view(const py::object& reader, const unsigned char* data, int64_t count) {
+  py::array array(py::dtype::of<T>(), {count}, {static_cast<int64_t>(sizeof(T))}, data, reader);
+  array.attr("setflags")("write"_a = false);
+  return array;
+}
+
+py::tuple find_all(const IndexReader& reader, const Int64s& tokens) {
+  const Span wanted = one_dimensional(tokens, "tokens");
+  py::array_t<int64_t> sequences(tokens.size());
+  py::array_t<int64_t> positions(tokens.size());
+  int64_t* sequence = sequences.mutable_data();
+  int64_t* position = positions.mutable_data();
+  {
+    const py::gil_scoped_release release;
+    for (uint64_t i = 0; i < wanted.count; ++i) {
+      const auto [found, inside] = reader.find(wanted.data[i]);
+      sequence[i] = found;
+      position[i] = inside;
+    }
+  }
+  return py::make_tuple(sequences, positions);
+}
+
+py::array_t<int64_t> documents_of(const IndexReader& reader, const Int64s& tokens) {
+  const Span wanted = one_dimensional(tokens, "tokens");
+  py::array_t<int64_t> documents(tokens.size());
+  int64_t* document = documents.mutable_data();
+  const py::gil_scoped_release release;
+  for (uint64_t i = 0; i < wanted.count; ++i) {
+    document[i] = reader.document_of_sequence(reader.find(wanted.data[i]).first);
+  }
+  return documents;
+}
+
+// The permutation of [0, n), once [first, first + count) is known to lie in it.
+Permutation checked_permutation(int64_t first, int64_t count, int64_t n, uint64_t key) {
+  if (n < 1) throw std::invalid_argument("a permutation of " + std::to_string(n) + " indices: give 1 to 2^62.");
+  if (first < 0 || count < 0 || count > n || first > n - count) {
+    throw std::invalid_argument("indices from " + std::to_string(first) + ", " + std::to_string(count) +
+                                " of them, do not lie in a permutation of " + std::to_string(n) + ".");
+  }
+  return {static_cast<uint64_t>(n), key};
+}
+
+int64_t permute(int64_t index, int64_t n, uint64_t key) {
+  return static_cast<int64_t>(checked_permutation(index, 1, n, key)(static_cast<uint64_t>(index)));
+}
+
+int64_t permute_inverse(int64_t image, int64_t n, uint64_t key) {
+  return static_cast<int64_t>(checked_permutation(image, 1, n, key).inverse(static_cast<uint64_t>(image)));
+}
+
+py::array_t<int64_t> permute_range(int64_t start, int64_t count, int64_t n, uint64_t key) {
+  const Permutation permutation = checked_permutation(start, count, n, key);
+  py::array_t<int64_t> images(count);
+  int64_t* image = images.mutable_data();
+  const py::gil_scoped_release release;
+  for (int64_t i = 0; i < count; ++i) {
+    image[i] = static_cast<int64_t>(permutation(static_cast<uint64_t>(start + i)));
+  }
+  return images;
+}
+
+py::array_t<int64_t> sample_offsets(int64_t first_sample, int64_t count, int64_t num_tokens, int64_t sequence_length,
+                                    uint64_t seed, bool shuffle) {
+  const SampleOrder order(num_tokens, sequence_length, seed, shuffle);
+  py::array_t<int64_t> offsets(count < 0 ? 0 : count);  // a negative count is refused below
+  int64_t* out = offsets.mutable_data();
+  const py::gil_scoped_release release;
+  order.offsets(first_sample, count, out);
+  return offsets;
+}
+
+void bind_index(py::module_& module) {
+  const auto unlocked = py::call_guard<py::gil_scoped_release>();
+
+  py::class_<IndexWriter>(module, "IndexWriter")
+      .def(py::init<const std::filesystem::path&, int>(), "path"_a, "dtype_code"_a)
+      .def(
+          "add",
+          [](IndexWriter& writer, const Int64s& lengths) {
+            const Span span = one_dimensional(lengths, "lengths");
+            const py::gil_scoped_release release;
+            writer.add(span.data, span.count);
+          },
+          "lengths"_a)
+      .def(
+          "add_document",
+          [](IndexWriter& writer, const Int64s& lengths) {
+            const Span span = one_dimensional(lengths, "lengths");
+            const py::gil_scoped_release release;
+            writer.add_document(span.data, span.count);
+          },
+          "lengths"_a)
+      .def("finish", &IndexWriter::finish, unlocked)
+      .def("abort", &IndexWriter::abort, unlocked)
+      .def_property_readonly("num_sequences", &IndexWriter::sequences)
+      .def_property_readonly("num_documents", &IndexWriter::documents)
+      .def_property_readonly("num_tokens", &IndexWriter::tokens);
+
+  py::class_<IndexReader>(module, "IndexReader")
+      .def(py::init<const std::filesystem::path&>(), "path"_a)
+      .def_property_readonly("dtype_code", &IndexReader::dtype_code)
+      .def_property_readonly("num_sequences", &IndexReader::sequences)
+      .def_property_readonly("num_documents", &IndexReader::documents)
+      .def_property_readonly("num_tokens", &IndexReader::tokens)
+      .def_property_readonly("lengths",
+                             [](const py::object& self) {
+                               const auto& reader = self.cast<const IndexReader&>();
+                               return view<int32_t>(self, reader.lengths(), reader.sequences());
+                             })
+      .def_property_readonly("offsets",
+                             [](const py::object& self) {
+                               const auto& reader = self.cast<const IndexReader&>();
+                               return view<int64_t>(self, reader.offsets(), reader.sequences());
+                             })
+      .def_property_readonly("document_index",
+                             [](const py::object& self) {
+                               const auto& reader = self.cast<const IndexReader&>();
+                               return view<int64_t>(self, reader.document_index(), reader.documents() + 1);
+                             })
+      .def("sequence", &IndexReader::sequence, "i"_a)
+      .def("find", &IndexReader::find, "token"_a)
+      .def("find_all", &find_all, "tokens"_a)
+      .def("documents_of", &documents_of, "tokens"_a)
+      .def("verify", &IndexReader::verify, unlocked);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, module) {
+  module.doc() = "Token file indexes and the order of samples, in C++.";
+  py::register_exception_translator([](std::exception_ptr thrown) {
+    try {
+      if (thrown) std::rethrow_exception(thrown);
+    } catch (const std::filesystem::filesystem_error& error) {
+      const py::str name(error.path1().string());
+      errno = error.code().value();  // last, for anything before may change it
+      PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, name.ptr());
+    }
+  });
+  bind_index(module);
+  module.def("permute", &permute, "index"_a, "n"_a, "key"_a);
+  module.def("permute_inverse", &permute_inverse, "image"_a, "n"_a, "key"_a);
+  module.def("permute_range", &permute_range, "start"_a, "count"_a, "n"_a, "key"_a);
+  module.def("sample_offsets", &sample_offsets, "first_sample"_a, "count"_a, "num_tokens"_a, "sequence_length"_a,
+             "seed"_a, "shuffle"_a);
+}
+
+}  // namespace iberis

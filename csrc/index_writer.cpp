@@ -1,0 +1,124 @@
+#include "index_writer.h"
+
+#include <algorithm>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "idx_format.h"
+
+namespace iberis {
+namespace {
+
+constexpr uint64_t kChunk = 1 << 16;  // elements held in memory while copying
+
+int checked_dtype(int dtype_code) {
+  if (idx::token_bytes(dtype_code) == 0) {
+    idx::fail("dtype code " + std::to_string(dtype_code) + " is not one of token files: use 8 (uint16) or 4 (int32).");
+  }
+  return dtype_code;
+}
+
+}  // namespace
+
+IndexWriter::IndexWriter(const std::filesystem::path& path, int dtype_code)
+    : path_(path),
+      dtype_code_(checked_dtype(dtype_code)),
+      document_index_(OutputFile::spool_beside(path)),
+      file_(OutputFile::create(path)) {
+  const std::vector<unsigned char> no_header_yet(idx::kHeaderBytes, 0);
+  file_.append(no_header_yet.data(), no_header_yet.size());
+  document_index_.append<int64_t>(0);
+}
+
+void IndexWriter::check(const int64_t* lengths, uint64_t count) const {
+  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
+  const uint64_t room = static_cast<uint64_t>(std::numeric_limits<int64_t>::max()) / 4 - tokens_;
+  uint64_t sum = 0;
+  for (uint64_t i = 0; i < count; ++i) {
+    if (lengths[i] < 0 || lengths[i] > kMost) {
+      idx::fail("a sequence of " + std::to_string(lengths[i]) +
+                " tokens does not fit a token file: cut documents into sequences of 0 to 2,147,483,647 tokens.");
+    }
+    sum += static_cast<uint64_t>(lengths[i]);
+    if (sum > room) idx::fail("more than 2^61 tokens do not fit one token file: write several.");
+  }
+}
+
+void IndexWriter::append_length(int64_t length) {
+  file_.append(static_cast<int32_t>(length));
+  tokens_ += static_cast<uint64_t>(length);
+  ++sequences_;
+}
+
+void IndexWriter::end_document() {
+  document_index_.append(static_cast<int64_t>(sequences_));
+  ++documents_;
+}
+
+void IndexWriter::add(const int64_t* lengths, uint64_t count) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  check(lengths, count);
+  for (uint64_t i = 0; i < count; ++i) {
+    append_length(lengths[i]);
+    end_document();
+  }
+}
+
+void IndexWriter::add_document(const int64_t* lengths, uint64_t count) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  check(lengths, count);
+  for (uint64_t i = 0; i < count; ++i) append_length(lengths[i]);
+  end_document();
+}
+
+void IndexWriter::write_offsets() {
+  const int64_t token_bytes = idx::token_bytes(dtype_code_);
+  std::vector<int32_t> lengths;
+  int64_t offset = 0;
+  for (uint64_t first = 0; first < sequences_; first += kChunk) {
+    lengths.resize(std::min(kChunk, sequences_ - first));
+    file_.read(idx::kHeaderBytes + first * sizeof(int32_t), lengths.data(), lengths.size() * sizeof(int32_t));
+    for (const int32_t length : lengths) {
+      file_.append(offset);
+      offset += length * token_bytes;
+    }
+  }
+}
+
+void IndexWriter::copy_document_index() {
+  document_index_.flush();
+  std::vector<int64_t> ends;
+  for (uint64_t first = 0; first <= documents_; first += kChunk) {
+    ends.resize(std::min(kChunk, documents_ + 1 - first));
+    document_index_.read(first * sizeof(int64_t), ends.data(), ends.size() * sizeof(int64_t));
+    file_.append(ends.data(), ends.size() * sizeof(int64_t));
+  }
+}
+
+void IndexWriter::finish() {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  file_.flush();
+  write_offsets();
+  copy_document_index();
+  file_.flush();
+  unsigned char header[idx::kHeaderBytes];
+  idx::Header{dtype_code_, sequences_, documents_ + 1}.pack(header);
+  file_.overwrite(0, header, idx::kHeaderBytes);
+  file_.sync();
+  file_.close();
+  document_index_.close();
+  pending_ = false;
+}
+
+void IndexWriter::abort() noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  file_.close();
+  document_index_.close();
+  if (!pending_) return;
+  pending_ = false;
+  std::error_code ignored;  // it is being thrown away: nothing to do when it has gone already
+  std::filesystem::remove(path_, ignored);
+}
+
+}  // namespace iberis

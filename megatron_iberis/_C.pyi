@@ -1,0 +1,76 @@
+# ruff: noqa: N999
+"""Types of the C++ extension (csrc/bindings.cpp). Bad arguments and bad files are ValueErrors."""
+
+import os
+from typing import final
+
+import numpy as np
+import numpy.typing as npt
+
+Int32s = npt.NDArray[np.int32]
+Int64s = npt.NDArray[np.int64]
+
+@final
+class IndexWriter:
+    """Writes a .idx in constant memory; the file is complete when finish() returns, removed if it never does.
+
+    A system call that fails is an OSError, after which the writer is closed."""
+
+    def __init__(self, path: str | os.PathLike[str], dtype_code: int) -> None: ...
+    def add(self, lengths: npt.NDArray[np.integer]) -> None:
+        """Each length is a document of one sequence."""
+    def add_document(self, lengths: npt.NDArray[np.integer]) -> None:
+        """All lengths together are the sequences of one document."""
+    def finish(self) -> None: ...
+    def abort(self) -> None: ...
+    @property
+    def num_sequences(self) -> int: ...
+    @property
+    def num_documents(self) -> int: ...
+    @property
+    def num_tokens(self) -> int: ...
+
+@final
+class IndexReader:
+    """A memory-mapped .idx; opening checks the header and the ends, verify() everything."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None: ...
+    @property
+    def dtype_code(self) -> int:
+        """8 for uint16, 4 for int32."""
+    @property
+    def num_sequences(self) -> int: ...
+    @property
+    def num_documents(self) -> int: ...
+    @property
+    def num_tokens(self) -> int: ...
+    @property
+    def lengths(self) -> Int32s:
+        """Tokens of each sequence, [num_sequences]; a read-only view."""
+    @property
+    def offsets(self) -> Int64s:
+        """Byte offset of each sequence in the .bin, [num_sequences]; a read-only view."""
+    @property
+    def document_index(self) -> Int64s:
+        """Document d is the sequences [index[d], index[d + 1]); [num_documents + 1], a read-only view."""
+    def sequence(self, i: int) -> tuple[int, int]:
+        """(first token, number of tokens); IndexError when there is no such sequence."""
+    def find(self, token: int) -> tuple[int, int]:
+        """(sequence, position in it) of a token of the file."""
+    def find_all(self, tokens: npt.NDArray[np.integer]) -> tuple[Int64s, Int64s]:
+        """find() for an array of tokens."""
+    def documents_of(self, tokens: npt.NDArray[np.integer]) -> Int64s:
+        """The document that each token belongs to."""
+    def verify(self) -> None: ...
+
+def permute(index: int, n: int, key: int) -> int:
+    """Image of an index under the permutation of [0, n) with this 64-bit key (csrc/permutation.h)."""
+
+def permute_inverse(image: int, n: int, key: int) -> int: ...
+def permute_range(start: int, count: int, n: int, key: int) -> Int64s:
+    """Images of the indices [start, start + count)."""
+
+def sample_offsets(
+    first_sample: int, count: int, num_tokens: int, sequence_length: int, seed: int, shuffle: bool
+) -> Int64s:
+    """First token of the samples [first_sample, first_sample + count) (csrc/samples.h)."""
