@@ -134,6 +134,8 @@ def training_device() -> torch.device:
 
 def start_process_group(timeout_minutes: float) -> torch.device:
     """Joins the run's process group (environment as a launcher sets it; alone without one); returns the device."""
+    # megatron-core wants one queue, so that a gradient's all-reduce starts before the next matrix product.
+    os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
     device = training_device()
     timeout = datetime.timedelta(minutes=timeout_minutes)
     if device.type == "cuda":

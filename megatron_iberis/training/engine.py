@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from megatron_iberis.config import Recipe
-from megatron_iberis.model.initialization import build_model
-from megatron_iberis.model.parameters import Shard, shards
+from megatron_iberis.data.batches import Batch
+from megatron_iberis.model.iberis import Iberis
+from megatron_iberis.model.initialization import InitialWeights, build_model, fill_parameters
+from megatron_iberis.model.parameters import shards
 from megatron_iberis.parallel.groups import DeepSpeedTopology, ParallelGroups
-from megatron_iberis.training.layout import FlatTensor, flat_layout
+from megatron_iberis.sharding.layout import FlatTensor, fill_pieces, flat_layout
 from megatron_iberis.training.optimizer import IberisOptimizer
 from megatron_iberis.training.schedule import lr_multiplier, muon_momentum
 
@@ -27,36 +29,59 @@ class StepResult:
 
 
 class Engine:
-    """A model in training: forward, backward, reduction, clip, update, by DeepSpeed, on the recipe's layout."""
+    """A model in training: forward, backward, reduction, clip, update, by DeepSpeed, on the recipe's layout.
 
-    def __init__(self, recipe: Recipe, groups: ParallelGroups, device: torch.device) -> None:
+    weights: full tensors by canonical name to start from; a new model's by default.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        groups: ParallelGroups,
+        device: torch.device,
+        weights: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
+        self.recipe, self.groups, self.device = recipe, groups, device
+        self.accumulation = recipe.train.accumulation(recipe.model, groups.data_size)
+        model = build_model(recipe.model, groups, recipe.parallel.sequence)
+        self.shards = {shard.name: shard for shard in shards(model)}
+        if weights is None:
+            weights = InitialWeights(self.shards.values(), recipe.train.seed)
+        fill_parameters(self.shards.values(), weights)
+        self.optimizer = IberisOptimizer(self.shards.values(), recipe.optimizer, recipe.model.width)
+        self.topology = DeepSpeedTopology(groups)
+        self.deepspeed = self._start_deepspeed(model)
+        self.layout: list[FlatTensor] = flat_layout(self.deepspeed.optimizer, self.shards.values())
+        self.replicated = recipe.parallel.zero_stage == 0
+        self.optimizer.bind(self.layout, groups, self.replicated)
+        if recipe.train.dtype == "bf16":
+            # DeepSpeed made the fp32 master weights from the bf16 ones: give them their full precision.
+            with torch.no_grad():
+                for flat in self.layout:
+                    fill_pieces(flat.tensor, flat.pieces, self.shards, weights)
+
+    def _start_deepspeed(self, model: Iberis) -> Any:
         import deepspeed
         from deepspeed.utils import logger
 
-        logger.setLevel(logging.WARNING)
-        self.recipe, self.groups, self.device = recipe, groups, device
-        self.accumulation = recipe.train.accumulation(recipe.model, groups.data_size)
-        model = build_model(recipe.model, groups, recipe.parallel.sequence, recipe.train.seed)
-        self.shards: list[Shard] = shards(model)
-        self.optimizer = IberisOptimizer(self.shards, recipe.optimizer, recipe.model.width)
-        self.topology = DeepSpeedTopology(groups)
-        self.deepspeed, *_ = deepspeed.initialize(
+        logger.setLevel(logging.ERROR)  # what it warns of at its start was chosen on purpose
+        engine, *_ = deepspeed.initialize(
             model=model,
             optimizer=self.optimizer,
-            config=deepspeed_config(recipe, groups.data_size),
+            config=deepspeed_config(self.recipe, self.groups.data_size),
             mpu=self.topology,
             dist_init_required=False,
         )
-        self.layout: list[FlatTensor] = flat_layout(self.deepspeed, self.shards)
-        self.optimizer.bind(self.layout, groups, replicated=recipe.parallel.zero_stage == 0)
+        logger.setLevel(logging.WARNING)
+        return engine
 
     @property
     def model(self) -> Any:
         """The module inside, for evaluation and sampling."""
         return self.deepspeed.module
 
-    def step(self, step: int, batches: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> StepResult:
-        """One optimizer step over `accumulation` micro-batches (tokens, targets), each int64 [B, T] on the CPU.
+    def step(self, step: int, batches: Iterable[Batch]) -> StepResult:
+        """One optimizer step over `accumulation` micro-batches.
 
         The loss is the mean over all targets of the step, on all ranks, whatever their spread over micro-batches:
         DeepSpeed averages over micro-batches and ranks, so each gets its sum times their number.
@@ -65,12 +90,12 @@ class Engine:
         steps = self.recipe.train.steps
         self.optimizer.set_schedule(lr_multiplier(step, steps, config), muon_momentum(step, config))
         micro_batches = list(batches)
-        targets = self._sum_over_data(sum(int((t >= 0).sum()) for _, t in micro_batches))
+        targets = self._sum_over_data(sum(int((b.targets >= 0).sum()) for b in micro_batches))
         share = self.accumulation * self.groups.data_size / max(1.0, targets)
         total = torch.zeros((), device=self.device)
         self.deepspeed.train()
-        for tokens, wanted in micro_batches:
-            loss = self.deepspeed(tokens.to(self.device), wanted.to(self.device))
+        for batch in micro_batches:
+            loss = self.deepspeed(batch.tokens.to(self.device), batch.targets.to(self.device))
             total += loss.detach()
             self.deepspeed.backward(loss * share)
             norm = self._clip_without_zero()
@@ -92,10 +117,6 @@ class Engine:
         total = torch.tensor(value, dtype=torch.float64, device=self.device)
         torch.distributed.all_reduce(total, group=self.groups.data)
         return total.item()
-
-    def master_weights(self) -> Iterator[FlatTensor]:
-        """The tensors that the optimizer updates, fp32, with what is in them."""
-        yield from self.layout
 
 
 def deepspeed_config(recipe: Recipe, data_parallel: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 DeepSpeed reduces, clips by the global norm of the raw gradients, and hands over flat fp32 partitions. The
 elementwise parts of both optimizers work on those as they are; what needs whole matrices goes through
-`MuonExchange`. DeepSpeed's own Muon is not used: it clips after the orthogonalisation, and takes a
+an `Exchange`. DeepSpeed's own Muon is not used: it clips after the orthogonalisation, and takes a
 tensor-parallel shard for a matrix.
 """
 
@@ -18,8 +18,9 @@ from torch.optim.adamw import adamw
 from megatron_iberis.config import OptimizerConfig
 from megatron_iberis.model.parameters import Shard
 from megatron_iberis.parallel.groups import ParallelGroups
-from megatron_iberis.training.layout import FlatTensor
-from megatron_iberis.training.muon import MuonExchange
+from megatron_iberis.sharding.exchange import Exchange
+from megatron_iberis.sharding.layout import FlatTensor
+from megatron_iberis.training.muon import cost, muon_directions
 
 
 class IberisOptimizer(torch.optim.Optimizer):
@@ -46,7 +47,7 @@ class IberisOptimizer(torch.optim.Optimizer):
                 groups.append({"params": parameters, "kind": kind, "peak_lr": rate, "lr": rate, "momentum": 0.0})
         super().__init__(groups, {})
         self._groups = list(self.param_groups)
-        self._exchanges: dict[tuple[int, ...], MuonExchange] = {}
+        self._exchanges: dict[tuple[int, ...], Exchange] = {}
         self._bound: tuple[dict[int, FlatTensor], ParallelGroups, bool] | None = None
 
     def bind(self, layout: Iterable[FlatTensor], groups: ParallelGroups, replicated: bool) -> None:
@@ -67,9 +68,11 @@ class IberisOptimizer(torch.optim.Optimizer):
         return {group["kind"]: group["lr"] for group in self._groups}
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+    def step(self, closure: Any = None) -> None:
         """One update of whatever groups and tensors DeepSpeed has put into `param_groups` for this call."""
         for group in self.param_groups:
+            if not group["params"]:
+                continue  # stage 3 fills one group at a time
             if group["kind"] == "matrix":
                 self._muon(group)
             else:
@@ -86,19 +89,22 @@ class IberisOptimizer(torch.optim.Optimizer):
                 state["momentum"] = torch.zeros_like(p)
             buffer = state["momentum"].lerp_(gradient, 1.0 - momentum)
             directions.append(gradient.lerp(buffer, momentum))  # Nesterov
-        updates = self._exchange(tensors).orthogonalized(
-            directions, self.config.newton_schulz_steps, torch.bfloat16 if dtype == "bf16" else torch.float32
+        updates = muon_directions(
+            directions,
+            self._exchange(tensors),
+            self.config.newton_schulz_steps,
+            torch.bfloat16 if dtype == "bf16" else torch.float32,
         )
         for p, update in zip(tensors, updates, strict=True):
             p.add_(update, alpha=-group["lr"])
 
-    def _exchange(self, tensors: list[torch.Tensor]) -> MuonExchange:
+    def _exchange(self, tensors: list[torch.Tensor]) -> Exchange:
         assert self._bound, "bind() comes before the first step"
         layout, groups, replicated = self._bound
         key = tuple(id(p) for p in tensors)
         if key not in self._exchanges:
             pieces = [layout[i].pieces for i in key]
-            self._exchanges[key] = MuonExchange(pieces, self.shards, groups, replicated)
+            self._exchanges[key] = Exchange(pieces, self.shards, groups, replicated, cost)
         return self._exchanges[key]
 
     def _adamw(self, group: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from megatron_iberis.model.initialization import build_model, load_full_tensors
+from megatron_iberis.model.initialization import build_model, fill_parameters
 from megatron_iberis.model.parameters import shards
 from megatron_iberis.parallel.groups import ParallelGroups
 from tests.golden_cases import CASES, model_config, tensors
@@ -15,8 +15,8 @@ from tests.ranks import Ranks
 def deviations(case: str, tensor_size: int, sequence_parallel: bool) -> dict[str, float]:
     """Runs on a rank: largest deviation of logits, loss and (relative norm) gradients from the golden case."""
     config, golden = model_config(case), tensors(case, "batch")
-    model = build_model(config, ParallelGroups.create(tensor_size), sequence_parallel, seed=0)
-    load_full_tensors(model, tensors(case, "weights"))
+    model = build_model(config, ParallelGroups.create(tensor_size), sequence_parallel)
+    fill_parameters(shards(model), tensors(case, "weights"))
     targets = golden["targets"]
     with torch.no_grad():
         logits = model(golden["input_ids"])

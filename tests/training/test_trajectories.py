@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from megatron_iberis.config import OptimizerConfig, ParallelConfig, Recipe, TrainConfig
-from megatron_iberis.model.initialization import load_full_tensors
+from megatron_iberis.data.batches import Batch
 from megatron_iberis.parallel.groups import ParallelGroups
+from megatron_iberis.training.engine import Engine
 from tests.golden_cases import GOLDEN, model_config, tensors
 from tests.ranks import Ranks
 
@@ -36,25 +37,12 @@ def losses(
     folder: str, variant: str, zeroed: bool, device_batch: int, parallel: dict[str, Any], steps: int
 ) -> list[float]:
     """Runs on a rank: the losses of the first steps from the golden start."""
-    import megatron_iberis.training.engine as engine_module
-
     wanted = recipe(folder, variant, device_batch, **parallel)
     groups = ParallelGroups.create(wanted.parallel.tensor)
     start = tensors(f"{variant}_{'gqa' if folder == 'traj' else 'base'}", "weights")
     if zeroed:
         start = {k: torch.zeros_like(v) if k == "lm_head.weight" or "c_proj" in k else v for k, v in start.items()}
-    build = engine_module.build_model
-
-    def from_golden(*args: Any) -> Any:
-        model = build(*args)
-        load_full_tensors(model, start)
-        return model
-
-    engine_module.build_model = from_golden
-    try:
-        engine = engine_module.Engine(wanted, groups, torch.device("cpu"))
-    finally:
-        engine_module.build_model = build
+    engine = Engine(wanted, groups, torch.device("cpu"), start)
     batches = load_file(GOLDEN / folder / "batches.safetensors")
     found = []
     for step in range(steps):
@@ -62,7 +50,7 @@ def losses(
         for a in range(engine.accumulation):
             first = (a * groups.data_size + groups.data_rank) * device_batch
             rows = slice(first, first + device_batch)
-            micro.append((batches["input_ids"][step, rows], batches["targets"][step, rows]))
+            micro.append(Batch(batches["input_ids"][step, rows], batches["targets"][step, rows]))
         found.append(engine.step(step, micro).loss)
     engine.deepspeed.destroy()
     return found

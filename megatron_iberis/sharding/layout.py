@@ -7,14 +7,14 @@ tensor, the runs of canonical tensors in it. Muon and the checkpoints work on th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from megatron_iberis.model.parameters import Shard
+from megatron_iberis.model.parameters import Kind, Shard
 
 
 @dataclass(frozen=True)
@@ -35,27 +35,37 @@ class FlatTensor:
     """
 
     tensor: torch.Tensor
+    kind: Kind
+    """All parameters in a tensor are of one kind, since each kind is a parameter group."""
     pieces: tuple[Piece, ...]
 
 
-def flat_layout(engine: Any, shards: Iterable[Shard]) -> list[FlatTensor]:
-    """The optimizer's tensors on this rank, in the optimizer's order, for any ZeRO stage."""
-    names = {id(shard.parameter): shard.name for shard in shards}
-    optimizer = engine.optimizer
+def fill_pieces(
+    flat: torch.Tensor, pieces: Iterable[Piece], shards: Mapping[str, Shard], full: Mapping[str, torch.Tensor]
+) -> None:
+    """Writes this rank's pieces of full tensors, given by canonical name, into a flat tensor."""
+    for piece in pieces:
+        part = shards[piece.name].of(full[piece.name]).reshape(-1)[piece.start : piece.start + piece.length]
+        flat.view(-1)[piece.flat_start : piece.flat_start + piece.length].copy_(part)
+
+
+def flat_layout(optimizer: Any, shards: Iterable[Shard]) -> list[FlatTensor]:
+    """The tensors that DeepSpeed's `optimizer` updates on this rank, in its order, for any ZeRO stage."""
+    by_id = {id(shard.parameter): shard for shard in shards}
     if hasattr(optimizer, "fp32_partitioned_groups_flat"):
-        return _stage3(optimizer, names)
+        return _stage3(optimizer, by_id)
     if hasattr(optimizer, "round_robin_bit16_groups"):
-        return _stage1_and_2(optimizer, names)
+        return _stage1_and_2(optimizer, by_id)
     if hasattr(optimizer, "fp32_groups_flat_partition"):
-        return _bf16_stage1(optimizer, names)
+        return _bf16_stage1(optimizer, by_id)
     return [
-        FlatTensor(p, (Piece(names[id(p)], 0, p.numel(), 0),))
+        FlatTensor(p, by_id[id(p)].kind, (Piece(by_id[id(p)].name, 0, p.numel(), 0),))
         for group in optimizer.param_groups
         for p in group["params"]
     ]
 
 
-def _stage3(optimizer: Any, names: dict[int, str]) -> list[FlatTensor]:
+def _stage3(optimizer: Any, shards: dict[int, Shard]) -> list[FlatTensor]:
     """Every parameter is cut into equal partitions, one a rank; a flat tensor strings this rank's together."""
     tensors = []
     for flat, parameters in zip(optimizer.fp32_partitioned_groups_flat, optimizer.fp16_groups, strict=True):
@@ -65,23 +75,23 @@ def _stage3(optimizer: Any, names: dict[int, str]) -> list[FlatTensor]:
             start = size * torch.distributed.get_rank(group=p.ds_process_group)
             length = max(0, min(size, p.ds_numel - start))
             if length:
-                pieces.append(Piece(names[id(p)], start, length, position))
+                pieces.append(Piece(shards[id(p)].name, start, length, position))
             position += size
-        tensors.append(FlatTensor(flat, tuple(pieces)))
+        tensors.append(FlatTensor(flat, shards[id(parameters[0])].kind, tuple(pieces)))
     return tensors
 
 
-def _stage1_and_2(optimizer: Any, names: dict[int, str]) -> list[FlatTensor]:
+def _stage1_and_2(optimizer: Any, shards: dict[int, Shard]) -> list[FlatTensor]:
     """All parameters of a group are strung together, then the whole is cut into equal partitions."""
     tensors = []
     for i, flat in enumerate(optimizer.single_partition_of_fp32_groups):
         first = flat.numel() * torch.distributed.get_rank(group=optimizer.real_dp_process_group[i])
         parameters, offsets = optimizer.round_robin_bit16_groups[i], optimizer.round_robin_bit16_offsets[i]
-        tensors.append(FlatTensor(flat, _cut(parameters, offsets, first, flat.numel(), names)))
+        tensors.append(_cut(flat, parameters, offsets, first, shards))
     return tensors
 
 
-def _bf16_stage1(optimizer: Any, names: dict[int, str]) -> list[FlatTensor]:
+def _bf16_stage1(optimizer: Any, shards: dict[int, Shard]) -> list[FlatTensor]:
     """As stage 1, in the class that DeepSpeed takes for bf16 with fp32 gradient sums."""
     tensors = []
     for i, flat in enumerate(optimizer.fp32_groups_flat_partition):
@@ -90,17 +100,17 @@ def _bf16_stage1(optimizer: Any, names: dict[int, str]) -> list[FlatTensor]:
         for p in optimizer.bf16_groups[i]:
             offsets.append(position)
             position += p.numel()
-        tensors.append(FlatTensor(flat, _cut(optimizer.bf16_groups[i], offsets, first, flat.numel(), names)))
+        tensors.append(_cut(flat, optimizer.bf16_groups[i], offsets, first, shards))
     return tensors
 
 
 def _cut(
-    parameters: list[nn.Parameter], offsets: list[int], first: int, size: int, names: dict[int, str]
-) -> tuple[Piece, ...]:
-    """The pieces of parameters, lying at offsets, that fall into [first, first + size)."""
+    flat: torch.Tensor, parameters: list[nn.Parameter], offsets: list[int], first: int, shards: dict[int, Shard]
+) -> FlatTensor:
+    """The pieces of parameters, lying at offsets, that fall into the window of the flat tensor from `first`."""
     pieces = []
     for p, offset in zip(parameters, offsets, strict=True):
-        begin, end = max(offset, first), min(offset + p.numel(), first + size)
+        begin, end = max(offset, first), min(offset + p.numel(), first + flat.numel())
         if begin < end:
-            pieces.append(Piece(names[id(p)], begin - offset, end - begin, begin - first))
-    return tuple(pieces)
+            pieces.append(Piece(shards[id(p)].name, begin - offset, end - begin, begin - first))
+    return FlatTensor(flat, shards[id(parameters[0])].kind, tuple(pieces))

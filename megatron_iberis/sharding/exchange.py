@@ -1,0 +1,191 @@
+"""Brings full tensors together on one rank each, from pieces that lie on many, and takes them back.
+
+* Each tensor has an owner among all ranks, chosen so that the load is even. Ranks send their pieces to the
+  owners and get them back by one all-to-all: each rank sends and receives about 1 / ranks of all there is.
+* Works for any mix of tensor parallelism and ZeRO, since it looks at nothing but the pieces.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from megatron_iberis.model.parameters import Shard
+from megatron_iberis.parallel.groups import ParallelGroups
+from megatron_iberis.sharding.layout import Piece
+
+
+@dataclass(frozen=True, order=True)
+class _Route:
+    """A run of elements between a holder's flat tensor and an owner's full tensor.
+
+    The order of routes is their order in the messages: both ends sort alike.
+    """
+
+    name: str
+    shard: int
+    start: int
+    holder: int
+    length: int
+    tensor: int
+    flat_start: int
+
+
+@dataclass(frozen=True)
+class _Messages:
+    """Who sends what in one direction. `held` and `owned` are sorted by the rank at the other end."""
+
+    held: list[_Route]
+    owned: list[_Route]
+    held_sizes: list[int]
+    owned_sizes: list[int]
+
+
+class Exchange:
+    """Pieces in a list of flat tensors (the same list, with other pieces, on every rank) <-> full tensors.
+
+    Built by all ranks together, as every call is made by all ranks together.
+    replicated: every data-parallel rank holds all pieces (no ZeRO), so that one copy has to be chosen.
+    cost: what owning a full tensor of a shape costs; the sum is evened out over the ranks.
+    """
+
+    def __init__(
+        self,
+        pieces: Sequence[Iterable[Piece]],
+        shards: dict[str, Shard],
+        groups: ParallelGroups,
+        replicated: bool,
+        cost: Callable[[tuple[int, ...]], float],
+    ) -> None:
+        self.rank, self.world, self.parts = dist.get_rank(), dist.get_world_size(), groups.tensor_size
+        own = [
+            _Route(p.name, groups.tensor_rank, p.start, self.rank, p.length, tensor, p.flat_start)
+            for tensor, tensor_pieces in enumerate(pieces)
+            for p in tensor_pieces
+        ]
+        everything = sorted(_share(own))
+        self.shards = {name: shards[name] for name in sorted({route.name for route in everything})}
+        self.owners = _assign({name: cost(s.shape) for name, s in self.shards.items()}, self.world)
+        self.owned = [name for name in self.shards if self.owners[name] == self.rank]
+
+        def is_source(route: _Route) -> bool:
+            """Of several ranks that hold the same run, the one in the owner's own replica sends it."""
+            owner = self.owners[route.name]
+            same_tensor_rank = route.holder % self.parts == owner % self.parts
+            same_data_rank = route.holder // self.parts == owner // self.parts
+            split = self.shards[route.name].dim is not None
+            return (split or same_tensor_rank) and (same_data_rank or not replicated)
+
+        self._in = self._messages([route for route in everything if is_source(route)])
+        self._out = self._messages(everything)
+
+    def gather(self, flats: Sequence[torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+        """The full tensors that this rank owns, by canonical name, from all ranks' flat tensors."""
+        plan = self._in
+        runs = [flats[r.tensor].reshape(-1)[r.flat_start : r.flat_start + r.length] for r in plan.held]
+        message = self._send(_message(runs, dtype, flats[0].device), plan.held_sizes, plan.owned_sizes)
+        staging = {name: message.new_zeros(self._staged_numel(name)) for name in self.owned}
+        position = 0
+        for route in plan.owned:
+            self._run(staging, route).copy_(message[position : position + route.length])
+            position += route.length
+        return {name: self._assemble(name, flat) for name, flat in staging.items()}
+
+    def scatter(self, full: dict[str, torch.Tensor], flats: Sequence[torch.Tensor], dtype: torch.dtype) -> None:
+        """Writes the owners' full tensors into all ranks' flat tensors, every copy of a piece alike."""
+        plan = self._out
+        staging = {name: self._take_apart(name, tensor) for name, tensor in full.items()}
+        runs = [self._run(staging, route) for route in plan.owned]
+        message = self._send(_message(runs, dtype, flats[0].device), plan.owned_sizes, plan.held_sizes)
+        position = 0
+        for route in plan.held:
+            run = flats[route.tensor].view(-1)[route.flat_start : route.flat_start + route.length]
+            run.copy_(message[position : position + route.length])
+            position += route.length
+
+    def _messages(self, routes: Iterable[_Route]) -> _Messages:
+        held: dict[int, list[_Route]] = defaultdict(list)
+        owned: dict[int, list[_Route]] = defaultdict(list)
+        for route in routes:
+            owner = self.owners[route.name]
+            if route.holder == self.rank:
+                held[owner].append(route)
+            if owner == self.rank:
+                owned[route.holder].append(route)
+        ranks = range(self.world)
+        return _Messages(
+            [route for r in ranks for route in held[r]],
+            [route for r in ranks for route in owned[r]],
+            [sum(route.length for route in held[r]) for r in ranks],
+            [sum(route.length for route in owned[r]) for r in ranks],
+        )
+
+    def _send(self, message: torch.Tensor, sent: list[int], received: list[int]) -> torch.Tensor:
+        if self.world == 1:
+            return message
+        reply = message.new_empty(sum(received))
+        dist.all_to_all_single(reply, message, received, sent)
+        return reply
+
+    # A full tensor is staged as its tensor-parallel shards, padding included, flattened one after the other.
+
+    def _staged_numel(self, name: str) -> int:
+        shard = self.shards[name]
+        return math.prod(shard.local_shape) * (1 if shard.dim is None else self.parts)
+
+    def _run(self, staging: dict[str, torch.Tensor], route: _Route) -> torch.Tensor:
+        shard = self.shards[route.name]
+        first = route.start + (0 if shard.dim is None else route.shard * math.prod(shard.local_shape))
+        return staging[route.name][first : first + route.length]
+
+    def _assemble(self, name: str, staged: torch.Tensor) -> torch.Tensor:
+        shard = self.shards[name]
+        if shard.dim is None or self.parts == 1:
+            return staged.view(shard.local_shape)[: shard.shape[0]]
+        parts = staged.view(self.parts, *shard.local_shape).unbind()
+        return torch.cat(parts, dim=shard.dim).narrow(shard.dim, 0, shard.shape[shard.dim])
+
+    def _take_apart(self, name: str, full: torch.Tensor) -> torch.Tensor:
+        shard = self.shards[name]
+        if shard.dim is None or self.parts == 1:
+            return _padded(full, 0, shard.local_shape[0]).reshape(-1)
+        whole = _padded(full, shard.dim, shard.local_shape[shard.dim] * self.parts)
+        return torch.stack(whole.chunk(self.parts, dim=shard.dim)).view(-1)
+
+
+def _padded(tensor: torch.Tensor, dim: int, size: int) -> torch.Tensor:
+    missing = size - tensor.shape[dim]
+    if not missing:
+        return tensor
+    shape = list(tensor.shape)
+    shape[dim] = missing
+    return torch.cat((tensor, tensor.new_zeros(shape)), dim=dim)
+
+
+def _message(runs: list[torch.Tensor], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    if not runs:
+        return torch.empty(0, dtype=dtype, device=device)
+    return torch.cat([run.to(dtype) for run in runs])
+
+
+def _assign(costs: dict[str, float], ranks: int) -> dict[str, int]:
+    """A rank for each name, the loads even: the dearest first, always to the least loaded rank."""
+    loads = [0.0] * ranks
+    owners = {}
+    for name in sorted(costs, key=lambda n: (-costs[n], n)):
+        owner = min(range(ranks), key=lambda r: (loads[r], r))
+        owners[name] = owner
+        loads[owner] += costs[name]
+    return owners
+
+
+def _share(own: list[_Route]) -> list[_Route]:
+    """The routes of all ranks."""
+    gathered: list[list[_Route]] = [[] for _ in range(dist.get_world_size())]
+    dist.all_gather_object(gathered, own)
+    return [route for routes in gathered for route in routes]
