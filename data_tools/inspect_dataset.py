@@ -1,0 +1,31 @@
+"""Shows what is in a token file: counts, lengths and, with --document, one document's text.
+
+python data_tools/inspect_dataset.py tokens/corpus_text_document --document 3 --tokenizer tokenizer
+"""
+
+import argparse
+
+from megatron_iberis.text.console import print_rows, run
+from megatron_iberis.text.inspection import decode_document, describe, histogram, open_token_file
+from megatron_iberis.tokenizer import Tokenizer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("prefix", help="token file, without .bin and .idx")
+    parser.add_argument("--document", type=int, help="number of a document to print instead, from 0")
+    parser.add_argument("--tokenizer", help="tokenizer folder, for --document")
+    arguments = parser.parse_args()
+    file = open_token_file(arguments.prefix)
+    if arguments.document is None:
+        print_rows(describe(file))
+        print("\ntokens a document, number of documents")
+        print("\n".join(histogram(file)))
+        return
+    if arguments.tokenizer is None:
+        raise ValueError("a document can't be printed without its tokenizer: give --tokenizer FOLDER.")
+    print(decode_document(file, arguments.document, Tokenizer.load(arguments.tokenizer)))
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))

@@ -1,0 +1,1 @@
+"""Raw text -> token files: finding inputs, reading documents, preprocessing in parallel, looking into the result."""

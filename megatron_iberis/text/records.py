@@ -1,0 +1,158 @@
+"""Raw records -> documents; what can't be used is counted by kind, with where it first stood."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from megatron_iberis.text.inputs import InputFile
+from megatron_iberis.text.readers import Batch, read_batches
+
+INVALID_JSON = "invalid JSON"
+INVALID_UTF8 = "invalid UTF-8"
+LONE_SURROGATE = "lone surrogate"
+MISSING_KEY = "missing key"
+WRONG_TYPE = "wrong type"
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text, where it stood, its UTF-8 size in bytes and its split key (None unless one was asked for)."""
+
+    text: str
+    path: str
+    line: int
+    size: int
+    key: str | None
+
+
+@dataclass(slots=True)
+class Rejects:
+    """How many records of one kind could not be used, and the first of them ("a.jsonl:3")."""
+
+    count: int
+    first: str
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was read: records in all, those without text, and those that could not be used, by kind."""
+
+    read: int = 0
+    empty: int = 0
+    rejected: dict[str, Rejects] = field(default_factory=dict)
+
+    @property
+    def usable(self) -> int:
+        return self.read - self.empty - self.num_rejected
+
+    @property
+    def num_rejected(self) -> int:
+        return sum(rejects.count for rejects in self.rejected.values())
+
+    def reject(self, kind: str, first: str, count: int = 1) -> None:
+        self.rejected.setdefault(kind, Rejects(0, first)).count += count
+
+    def add(self, later: Tally) -> None:
+        """Takes in the tally of what came after."""
+        self.read += later.read
+        self.empty += later.empty
+        for kind, rejects in later.rejected.items():
+            self.reject(kind, rejects.first, rejects.count)
+
+    def describe_rejected(self) -> str:
+        """ "2 invalid JSON (first: a.jsonl:3), 1 missing key (first: ...)", "" if there are none."""
+        return ", ".join(f"{r.count:,} {kind} (first: {r.first})" for kind, r in self.rejected.items())
+
+    def check_usable(self, json_key: str) -> None:
+        """ValueError if there was not one document to use."""
+        if self.usable:
+            return
+        why = self.describe_rejected() or "all are empty"
+        hint = f"; the text is looked for under {json_key!r}, see --json-key" if MISSING_KEY in self.rejected else ""
+        raise ValueError(f"no document could be used of {self.read:,} in the input: {why}{hint}.")
+
+
+class _RejectedError(Exception):
+    """A record that can't be used: its kind, and a hint for the user."""
+
+    def __init__(self, kind: str, hint: str = "") -> None:
+        super().__init__(kind)
+        self.kind = kind
+        self.hint = hint
+
+
+def read_documents(
+    files: Iterable[InputFile], json_key: str, tally: Tally, split_key: str | None = None
+) -> Iterator[Document]:
+    """Every usable document of `files`, in order; the rest is added to `tally`. At the end ValueError if none was."""
+    for batch in read_batches(files, json_key, split_key):
+        yield from parse(batch, json_key, split_key, tally)
+    tally.check_usable(json_key)
+
+
+def parse(batch: Batch, json_key: str, split_key: str | None, tally: Tally) -> Iterator[Document]:
+    """The usable documents of a batch; the rest is added to `tally`. Blank lines are not records."""
+    for i, record in enumerate(batch.records):
+        if batch.form == ".jsonl" and record is not None and not record.strip():
+            continue
+        tally.read += 1
+        try:
+            text, key = _fields(batch, i, json_key, split_key)
+            size = len(text.encode())
+        except UnicodeEncodeError:
+            tally.reject(LONE_SURROGATE, f"{batch.path}:{batch.lines[i]}")
+        except _RejectedError as rejected:
+            tally.reject(rejected.kind, f"{batch.path}:{batch.lines[i]}{rejected.hint}")
+        else:
+            if not text or text.isspace():
+                tally.empty += 1
+            else:
+                yield Document(text, batch.path, batch.lines[i], size, key)
+
+
+def _fields(batch: Batch, i: int, json_key: str, split_key: str | None) -> tuple[str, str | None]:
+    """Text and split key of record i."""
+    record = batch.records[i]
+    if batch.form != ".jsonl":
+        return _decode(record), None if batch.keys is None else _decode(batch.keys[i])
+    assert record is not None  # a line is always bytes
+    value = _load(record)
+    if not isinstance(value, dict):
+        raise _RejectedError(WRONG_TYPE, " is not a JSON object")
+    text = _string(value, json_key)
+    return text, None if split_key is None else _string(value, split_key)
+
+
+def _load(line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        # orjson says neither which fault it is nor takes NaN and lone surrogates, which Python's json writes.
+        try:
+            return json.loads(line.decode())
+        except UnicodeDecodeError:
+            raise _RejectedError(INVALID_UTF8) from None
+        except (ValueError, RecursionError):
+            raise _RejectedError(INVALID_JSON) from None
+
+
+def _string(value: dict[str, Any], key: str) -> str:
+    if key not in value:
+        raise _RejectedError(MISSING_KEY, f" has no {key!r}, but {', '.join(list(value)[:5]) or 'nothing'}")
+    if not isinstance(found := value[key], str):
+        raise _RejectedError(WRONG_TYPE, f" has {key!r} of type {type(found).__name__}")
+    return found
+
+
+def _decode(raw: bytes | None) -> str:
+    if raw is None:
+        raise _RejectedError(WRONG_TYPE)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise _RejectedError(INVALID_UTF8) from None

@@ -1,0 +1,191 @@
+"""The command lines: what they print and write, and one sentence and exit code 2 for bad input, with nothing left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from megatron_iberis.data.token_file import TokenFile
+from megatron_iberis.text.workers import map_ordered
+from megatron_iberis.tokenizer import Tokenizer
+
+from .conftest import ROOT, Command, assert_user_error, records, write_jsonl
+
+
+def leftovers(folder: Path) -> list[str]:
+    """Everything in the folder but the inputs."""
+    return sorted(p.name for p in folder.iterdir() if not p.name.startswith("in"))
+
+
+def test_from_text_to_tokens(command: Command, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "in.jsonl", records(300))
+    trained = command("train_tokenizer", "--input", "in.jsonl", "--vocab-size", 400, "--output", "tok")
+    assert trained.returncode == 0, trained.stderr
+    assert trained.stderr == ""  # SentencePiece keeps quiet
+    assert "400 (bpe)" in trained.stdout
+    assert Tokenizer.load(tmp_path / "tok").vocab_size == 400
+    arguments = ("--input", "in.jsonl", "--tokenizer", "tok", "--output-prefix", "p/q", "--val-fraction", 0.1)
+    done = command("preprocess", *arguments, "--workers", 2)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""  # no progress bar where there is no terminal
+    assert "p/q_text_document.bin .idx .json: 2" in done.stdout
+    assert "bytes a token" in done.stdout
+    assert sorted(p.name for p in (tmp_path / "p").iterdir()) == [
+        f"q{split}_text_document.{kind}" for split in ("", "_val") for kind in ("bin", "idx", "json")
+    ]
+    shown = command("inspect_dataset", "p/q")
+    assert shown.returncode == 0, shown.stderr
+    assert f"{TokenFile(tmp_path / 'p/q_text_document').num_tokens:,}" in shown.stdout
+    first = command("inspect_dataset", "p/q", "--document", 0, "--tokenizer", "tok")
+    assert first.stdout.startswith("<|bos|>0: The lighthouse keeper")
+    assert_user_error(command("inspect_dataset", "p/q", "--document", 0), "--tokenizer")
+    assert_user_error(command("inspect_dataset", "p/none"), "there is no p/none.idx")
+
+
+BAD_INPUTS = [
+    ("missing.jsonl", "there is no file or folder missing.jsonl"),
+    ("none/*.jsonl", "no file matches none/*.jsonl"),
+    ("in_empty.jsonl", "in_empty.jsonl is empty"),
+    ("in.csv", "in.csv is not of a kind that can be read: use .jsonl"),
+    ("in_folder", "holds no text files"),
+    ("in_blank.jsonl", "no document could be used of 0"),
+    (
+        "in_bad.jsonl",
+        "no document could be used of 2 in the input: 1 invalid JSON (first: in_bad.jsonl:1), 1 missing",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "sentence"), BAD_INPUTS)
+@pytest.mark.parametrize("script", ["train_tokenizer", "preprocess"])
+def test_bad_input_is_one_sentence_and_leaves_nothing(
+    script: str, name: str, sentence: str, command: Command, tmp_path: Path, tokenizer_folder: Path
+) -> None:
+    (tmp_path / "in_empty.jsonl").touch()
+    (tmp_path / "in.csv").write_text("a,b\n")
+    (tmp_path / "in_folder").mkdir()
+    (tmp_path / "in_blank.jsonl").write_text("\n \n")
+    (tmp_path / "in_bad.jsonl").write_text('{"text"\n{"body": "a"}\n')
+    rest = {
+        "train_tokenizer": ("--vocab-size", 300, "--output", "tok"),
+        "preprocess": ("--tokenizer", tokenizer_folder, "--output-prefix", "out"),
+    }[script]
+    assert_user_error(command(script, "--input", name, *rest), sentence)
+    assert leftovers(tmp_path) == []
+
+
+def test_malformed_lines_are_skipped_and_reported(command: Command, tmp_path: Path, tokenizer_folder: Path) -> None:
+    path = write_jsonl(tmp_path / "in.jsonl", records(50))
+    with path.open("ab") as file:
+        file.write(b'{"text": 3}\n{"text": "\xff"}\n{"text": \n{"text": 4}\n')
+    done = command("preprocess", "--input", "in.jsonl", "--tokenizer", tokenizer_folder, "--output-prefix", "out")
+    assert done.returncode == 0
+    assert done.stderr == (
+        "skipped 4 of 54: 2 wrong type (first: in.jsonl:51 has 'text' of type int), "
+        "1 invalid UTF-8 (first: in.jsonl:52), 1 invalid JSON (first: in.jsonl:53)\n"
+    )
+    assert TokenFile(tmp_path / "out_text_document").num_documents == 50
+
+
+def test_settings_that_cannot_work_are_one_sentence(command: Command, tmp_path: Path, tokenizer_folder: Path) -> None:
+    write_jsonl(tmp_path / "in.jsonl", records(50))
+    base = ("preprocess", "--input", "in.jsonl", "--output-prefix", "out", "--tokenizer", tokenizer_folder)
+    assert_user_error(command(*base, "--tokenizer", "nowhere"), "nowhere is not a tokenizer folder")
+    assert_user_error(command(*base, "--workers", 0), "use --workers 1 or more")
+    assert_user_error(command(*base, "--val-fraction", 1.5), "--val-fraction must be")
+    assert_user_error(command(*base, "--split-key", "source"), "give --val-fraction too")
+    assert_user_error(command(*base, "--val-fraction", 1e-9), "fell into the validation split")
+    assert_user_error(
+        command(*base, "--val-fraction", 0.1, "--split-key", "author", "--workers", 2), "has no 'author'"
+    )
+    too_large = ("train_tokenizer", "--input", "in.jsonl", "--vocab-size", 50_000, "--output", "tok")
+    assert_user_error(command(*too_large), "a vocabulary of 50000 is more than this text supports: use at most")
+    assert_user_error(command(*too_large, "--vocab-size", -1), "a vocabulary of -1 is too small")
+    assert_user_error(command(*too_large, "--sample-mb", 0), "a sample of 0 bytes is too small")
+    (tmp_path / "in_file").write_text("x")
+    assert_user_error(command(*too_large[:-1], "in_file"), "in_file is a file")
+    assert leftovers(tmp_path) == []
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(
+    command: Command, tmp_path: Path, tokenizer_folder: Path
+) -> None:
+    # A limit on the size of files stands in for the full disk: the write fails in the same way.
+    write_jsonl(tmp_path / "in.jsonl", records(2000))
+    arguments = ("--input", "in.jsonl", "--tokenizer", tokenizer_folder, "--output-prefix", "out", "--workers", 2)
+    assert_user_error(command("preprocess", *arguments, before="ulimit -f 16"), "out_text_document", "free space")
+    arguments = ("--input", "in.jsonl", "--vocab-size", 400, "--output", "tok")
+    assert_user_error(command("train_tokenizer", *arguments, before="ulimit -f 4"), "could not be written to tok")
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_nothing_has_a_final_name_after_a_stop(stop: signal.Signals, tmp_path: Path, tokenizer_folder: Path) -> None:
+    (tmp_path / "in").mkdir()
+    path = write_jsonl(tmp_path / "in/a.jsonl", records(20_000))
+    path.write_bytes(path.read_bytes() * 10)  # some seconds of work
+    arguments = ["--tokenizer", tokenizer_folder, "--output-prefix", tmp_path / "out", "--workers", "2"]
+    run = subprocess.Popen(
+        [sys.executable, ROOT / "data_tools/preprocess.py", "--input", tmp_path / "in", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 60
+    while not any(p.stat().st_size for p in tmp_path.glob("out*.bin*.tmp")):
+        assert run.poll() is None, "it was over before it could be stopped"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    if stop == signal.SIGINT:
+        os.killpg(run.pid, stop)  # Ctrl-C reaches the workers too
+    else:
+        run.send_signal(stop)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[stop], errors
+    assert "Traceback" not in errors
+    assert not {".bin", ".idx", ".json"} & {p.suffix for p in tmp_path.glob("out*")}
+    if stop != signal.SIGKILL:
+        assert not list(tmp_path.glob("out*"))
+    while _is_alive(run.pid):  # the workers end too
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def _is_alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+class Work:
+    """For the worker tests: doubles, fails or dies."""
+
+    def __call__(self, item: int) -> int:
+        if item == -1:
+            raise ValueError("a document that cannot be")
+        if item == -2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 2 * item
+
+
+def test_results_come_in_the_order_of_the_items() -> None:
+    assert list(map_ordered(Work, range(50), 2)) == list(map_ordered(Work, range(50), 1)) == [*range(0, 100, 2)]
+
+
+def test_an_error_in_a_worker_ends_the_work() -> None:
+    with pytest.raises(ValueError, match="a document that cannot be"):
+        list(map_ordered(Work, [1, 2, -1, *range(1000)], 2))
+
+
+def test_a_killed_worker_ends_the_work() -> None:
+    with pytest.raises(ChildProcessError, match="a worker process died"):
+        list(map_ordered(Work, [1, 2, -2, *range(1000)], 2))
