@@ -23,6 +23,7 @@ import sentencepiece
 from megatron_iberis.tokenizer.tokenizer import SPECIALS, Tokenizer, check_replaceable
 
 KINDS = ("bpe", "unigram")
+_FIXED_IDS = 1 + len(SPECIALS) + 256  # <unk>, specials, bytes
 _CHUNK = 4_000  # characters; SentencePiece drops or refuses what is much longer than its "sentence"
 _BOUNDARY = "\x1f"  # SentencePiece's own mark: no piece crosses it
 # Characters that SentencePiece can't take in training (it gives them a meaning of its own) end a piece instead.
@@ -46,6 +47,10 @@ def train(
     """
     if kind not in KINDS:
         raise ValueError(f"there is no tokenizer kind {kind!r}: use {' or '.join(KINDS)}.")
+    if vocab_size < 1:
+        raise ValueError(_too_small(vocab_size, _FIXED_IDS + 1))
+    if sample_bytes < 10**6:
+        raise ValueError(f"a sample of {sample_bytes:,} bytes is too small to train on: use 1 MB or more.")
     check_replaceable(Path(output))
     counts = {"documents": 0, "bytes": 0, "bytes_used": 0}
     chunks = _sample(_chunks(texts, counts), sample_bytes)
@@ -113,13 +118,16 @@ def _train(chunks: list[bytes], arguments: dict[str, Any]) -> bytes:
                 f"a vocabulary of {arguments['vocab_size']} is more than this text supports: "
                 f"use at most {found[1]}, or give more text."
             ) from None
-        if found := re.search(r"(smaller than required_chars\. |meta pieces \()\d+ vs (\d+)", message):
-            least = int(found[2]) + ("meta" in found[1])
-            raise ValueError(
-                f"a vocabulary of {arguments['vocab_size']} is too small for this text: use at least {least}."
-            ) from None
+        if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
+            raise ValueError(_too_small(arguments["vocab_size"], int(found[1]))) from None
+        if "number of meta pieces" in message:
+            raise ValueError(_too_small(arguments["vocab_size"], _FIXED_IDS + 1)) from None
         raise ValueError(f"SentencePiece cannot train on this text: {message}") from error
     return model.getvalue()
+
+
+def _too_small(vocab_size: int, least: int) -> str:
+    return f"a vocabulary of {vocab_size} is too small for this text: use at least {least}."
 
 
 def _chunks(texts: Iterable[str], counts: dict[str, int]) -> Iterator[bytes]:
