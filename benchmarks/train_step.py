@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from megatron_iberis.config import ModelConfig
-from megatron_iberis.model.initialization import build_model
+from megatron_iberis.model.initialization import build_model, fill_parameters
 from megatron_iberis.model.parameters import shards
 from megatron_iberis.model.reference import ReferenceIberis
 from megatron_iberis.parallel.groups import ParallelGroups, start_process_group
@@ -43,9 +43,8 @@ def model_config(variant: str, options: argparse.Namespace) -> ModelConfig:
 
 def training_steps(config: ModelConfig, dtype: torch.dtype, device: torch.device, batch: int) -> dict[str, Step]:
     """Forward + backward of both models, from the same weights and on the same tokens."""
-    iberis = build_model(config, ParallelGroups.create(), sequence_parallel=False, seed=0)
-    reference = ReferenceIberis(config)
-    reference.load_state_dict({shard.name: shard.parameter.detach() for shard in shards(iberis)})
+    reference, iberis = ReferenceIberis(config), build_model(config, ParallelGroups.create())
+    fill_parameters(shards(iberis), reference.state_dict())
     stream = torch.randint(config.vocab_size, (batch, config.context + 1), device=device)
 
     def step_of(model: torch.nn.Module) -> Step:
