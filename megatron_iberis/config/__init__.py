@@ -1,6 +1,6 @@
 """The recipe: dataclasses, their validation, and the way from TOML and command line to a resolved recipe."""
 
-from megatron_iberis.config.recipe import Recipe, load_recipe, save_recipe
+from megatron_iberis.config.recipe import Recipe, load_recipe, recipe_text, save_recipe
 from megatron_iberis.config.schema import (
     CheckpointConfig,
     DataConfig,
@@ -21,5 +21,6 @@ __all__ = [
     "RunConfig",
     "TrainConfig",
     "load_recipe",
+    "recipe_text",
     "save_recipe",
 ]

@@ -91,6 +91,11 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
     """Writes the recipe as TOML; `load_recipe` of the file gives an equal recipe."""
+    path.write_text(recipe_text(recipe), encoding="utf-8")
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """The recipe as TOML."""
     table: dict[str, Any] = {}
     for section in fields(recipe):
         value = getattr(recipe, section.name)
@@ -101,7 +106,7 @@ def save_recipe(recipe: Recipe, path: Path) -> None:
             table[section.name] = {
                 f.name: list(v) if isinstance(v := getattr(value, f.name), tuple) else v for f in fields(value)
             }
-    path.write_text(tomli_w.dumps(table), encoding="utf-8")
+    return tomli_w.dumps(table)
 
 
 def parse_overrides(words: Sequence[str]) -> Iterator[tuple[str, str]]:

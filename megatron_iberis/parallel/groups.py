@@ -137,6 +137,7 @@ def start_process_group(timeout_minutes: float) -> torch.device:
     # megatron-core wants one queue, so that a gradient's all-reduce starts before the next matrix product.
     os.environ.setdefault("CUDA_DEVICE_MAX_CONNECTIONS", "1")
     device = training_device()
+    os.environ.setdefault("DS_ACCELERATOR", device.type)  # else DeepSpeed warns that it found no GPU
     timeout = datetime.timedelta(minutes=timeout_minutes)
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -145,5 +146,15 @@ def start_process_group(timeout_minutes: float) -> torch.device:
         if "RANK" in os.environ:
             dist.init_process_group(backend, timeout=timeout)
         else:
+            os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed asks for it
             dist.init_process_group(backend, timeout=timeout, store=dist.HashStore(), rank=0, world_size=1)
     return device
+
+
+def everyone_agrees(problem: str | None) -> None:
+    """Raises ValueError on all ranks when one of them has a problem (the first one's), so that none waits on."""
+    problems: list[str | None] = [None] * dist.get_world_size()
+    dist.all_gather_object(problems, problem)
+    found = next((p for p in problems if p), None)
+    if found:
+        raise ValueError(found)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,13 +67,14 @@ class Engine:
         from deepspeed.utils import logger
 
         logger.setLevel(logging.ERROR)  # what it warns of at its start was chosen on purpose
-        engine, *_ = deepspeed.initialize(
-            model=model,
-            optimizer=self.optimizer,
-            config=deepspeed_config(self.recipe, self.groups.data_size),
-            mpu=self.topology,
-            dist_init_required=False,
-        )
+        with redirect_stdout(io.StringIO()):  # and its bf16 optimizer prints memory figures
+            engine, *_ = deepspeed.initialize(
+                model=model,
+                optimizer=self.optimizer,
+                config=deepspeed_config(self.recipe, self.groups.data_size),
+                mpu=self.topology,
+                dist_init_required=False,
+            )
         logger.setLevel(logging.WARNING)
         return engine
 

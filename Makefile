@@ -1,0 +1,51 @@
+# make demo   install, then the whole way small: text -> tokenizer -> token files -> training -> a few words
+# make test   install, then the test suite
+# make lint   ruff and mypy          make format   ruff's formatting
+# make clean  removes .venv, build products and the demo
+#
+# Works as the first command on a fresh clone: needs Python >= 3.10 with venv, and a C++ compiler, nothing else.
+# PYTHON=python3.12 takes another Python, DATA="a.jsonl.zst b.parquet" trains the demo on your text.
+
+PYTHON ?= python3
+DATA ?=
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.PHONY: demo test lint format clean
+
+demo: $(VENV)/installed
+	$(BIN)/python -m megatron_iberis.stages.demo $(DATA)
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build demo *.egg-info megatron_iberis/_C*.so
+
+# Installs again when what is installed would differ: the build files or the C++ sources have changed.
+SOURCES := setup.py pyproject.toml constraints.txt $(wildcard csrc/*)
+
+$(VENV)/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is missing: install Python 3.10 or newer, or make PYTHON=... " >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "error: $$($(PYTHON) --version) is too old: make PYTHON=python3.12 (3.10 or newer)." >&2; exit 2; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { echo "error: $(PYTHON) has no venv module: install it (Debian: apt install python3-venv)." >&2; exit 2; }
+	@command -v c++ >/dev/null || command -v g++ >/dev/null || { echo "error: there is no C++ compiler: install one (Debian: apt install g++)." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(VENV)/bin/python $(SOURCES)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

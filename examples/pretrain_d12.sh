@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+''':'
+# Pretrains the Japanese-English Saint Iberis (published as d12, 376 M parameters). This file is both bash and Python:
+#   deepspeed examples/pretrain_d12.sh --train.steps 100      (deepspeed's own options come before the file)
+#   bash examples/pretrain_d12.sh --train.steps 100           (the same with deepspeed's defaults)
+# --help lists every setting; megatron_iberis/config/recipes/d12.toml is the recipe.
+PATH="$(dirname "$0")/../.venv/bin:$PATH" exec deepspeed "$0" "$@"
+'''
+from megatron_iberis.stages.launch import launch
+
+launch("pretrain", "d12")

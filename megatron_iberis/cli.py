@@ -1,0 +1,78 @@
+"""The `iberis` command. Each subcommand imports what it needs when it runs, so that --help answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Runs one subcommand; returns the exit code: 2 with one sentence on standard error for bad input."""
+    parser = argparse.ArgumentParser(
+        prog="iberis",
+        description="Saint Iberis from raw text to a model. Training is started by examples/*.sh.",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_generate(commands)
+    _add_recipe(commands)
+    _add_doctor(commands)
+    arguments, rest = parser.parse_known_args(words)
+    if rest and not hasattr(arguments, "overrides"):
+        parser.error(f"unrecognised: {' '.join(rest)}")
+    arguments.rest = rest
+    try:
+        arguments.run(arguments)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _add_generate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("generate", help="continue a prompt with a trained model")
+    command.add_argument("--checkpoint", required=True, help="a run folder, or one of its checkpoints")
+    command.add_argument("--prompt", required=True)
+    command.add_argument("--tokens", type=int, default=64, help="how many to add (default: 64)")
+    command.add_argument("--temperature", type=float, default=0.8, help="0: the likeliest token (default: 0.8)")
+    command.add_argument("--seed", type=int, default=42, help="of the draw (default: 42)")
+    command.set_defaults(run=_generate)
+
+
+def _generate(arguments: argparse.Namespace) -> None:
+    from megatron_iberis.inference.load import load_model
+
+    loaded = load_model(arguments.checkpoint)
+    print(
+        arguments.prompt + loaded.complete(arguments.prompt, arguments.tokens, arguments.temperature, arguments.seed)
+    )
+
+
+def _add_recipe(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("recipe", help="print a recipe as resolved, with any --section.field value")
+    command.add_argument("name", help="demo, d12, d20, or a .toml file")
+    command.set_defaults(run=_recipe, overrides=True)
+
+
+def _recipe(arguments: argparse.Namespace) -> None:
+    from megatron_iberis.config import load_recipe, recipe_text
+
+    recipe = load_recipe(arguments.name, arguments.rest)
+    model = recipe.model
+    print(f"# {model.parameter_count():,} parameters, {model.flops_per_token():.4g} FLOPs a token")
+    print(f"# attention in layers {', '.join(map(str, model.attention_layers))}; SLC2 in the others")
+    print(recipe_text(recipe), end="")
+
+
+def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = commands.add_parser("doctor", help="what is installed here, and what training will run on")
+    command.set_defaults(run=_doctor)
+
+
+def _doctor(arguments: argparse.Namespace) -> None:
+    from megatron_iberis.doctor import examine
+
+    for name, finding in examine():
+        print(f"{name:<16} {finding}")

@@ -1,0 +1,77 @@
+"""Bits per byte on held-out text: the model's loss, free of the tokenizer's choices.
+
+Sum of nats over the target tokens that stand for text, over ln 2 times the UTF-8 bytes of those tokens. Special
+tokens stand for none and do not count. A byte piece counts one byte (upstream counts three for most of them).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from megatron_iberis.data.batches import SampleSource
+from megatron_iberis.parallel.groups import ParallelGroups
+
+
+@dataclass(frozen=True)
+class TextLoss:
+    """Totals over the target tokens that stand for text."""
+
+    nats: float
+    tokens: int
+    bytes: int
+
+    @property
+    def bits_per_byte(self) -> float:
+        return self.nats / math.log(2) / self.bytes
+
+    @property
+    def nats_per_token(self) -> float:
+        return self.nats / self.tokens
+
+
+@torch.no_grad()
+def evaluate(
+    summed_loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    source: SampleSource,
+    samples: int,
+    micro_batch: int,
+    token_bytes: torch.Tensor,
+    groups: ParallelGroups,
+    device: torch.device,
+) -> TextLoss:
+    """The loss over the first `samples` samples of a source; called by all ranks together, the same on all.
+
+    summed_loss(tokens, targets): nats over targets >= 0, int64 [B, T] each. token_bytes: int64 [V].
+    Data-parallel ranks share the samples; all run the same number of micro-batches (under ZeRO stage 3 each
+    forward pass is a collective), those past the end with nothing counted.
+    """
+    totals = torch.zeros(3, dtype=torch.float64, device=device)
+    token_bytes = token_bytes.to(device)
+    per_round = micro_batch * groups.data_size
+    for first in range(0, samples, per_round):
+        start = first + groups.data_rank * micro_batch
+        batch = source.read(min(start, max(0, samples - micro_batch)), micro_batch)
+        tokens, targets = batch.tokens.to(device), batch.targets.to(device)
+        wanted = _not_yet_counted(start, micro_batch, samples, device) & (targets >= 0)
+        lengths = torch.where(wanted, token_bytes[targets.clamp(min=0)], 0)
+        targets = torch.where(lengths > 0, targets, -1)
+        loss = summed_loss(tokens, targets)
+        totals += torch.stack((loss.double(), (lengths > 0).sum().double(), lengths.sum().double()))
+    dist.all_reduce(totals, group=groups.data)
+    nats, count, size = totals.tolist()
+    return TextLoss(nats, int(count), int(size))
+
+
+def _not_yet_counted(start: int, count: int, samples: int, device: torch.device) -> torch.Tensor:
+    """Rows of a micro-batch that this rank answers for: bool [count, 1].
+
+    The last micro-batch is read from `samples - count` when it would run past the end; its rows below `start`
+    were counted before.
+    """
+    rows = torch.arange(count, device=device) + min(start, max(0, samples - count))
+    return ((rows >= start) & (rows < samples)).unsqueeze(1)

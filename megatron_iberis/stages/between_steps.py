@@ -1,0 +1,88 @@
+"""What a training stage does between steps: validation, sample texts, checkpoints. Each is called by all ranks."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import torch
+
+from megatron_iberis.checkpoint.save import CheckpointWriter
+from megatron_iberis.data.batches import TokenBatches
+from megatron_iberis.evaluation.bits_per_byte import evaluate
+from megatron_iberis.inference.generate import continue_prompt
+from megatron_iberis.tokenizer import Tokenizer
+from megatron_iberis.training.engine import Engine
+from megatron_iberis.training.monitor import Monitor
+
+
+@dataclass
+class Validate:
+    """Bits per byte on held-out text."""
+
+    engine: Engine
+    source: TokenBatches
+    tokenizer: Tokenizer
+    monitor: Monitor | None
+
+    def __call__(self, done: int) -> None:
+        started, recipe = time.monotonic(), self.engine.recipe
+        wanted = max(1, recipe.train.eval_tokens // recipe.model.context)
+        token_bytes = torch.zeros(recipe.model.vocab_size, dtype=torch.int64)
+        token_bytes[: self.tokenizer.vocab_size] = torch.from_numpy(self.tokenizer.token_bytes()).long()
+        self.engine.deepspeed.eval()
+        loss = evaluate(
+            self.engine.deepspeed,
+            self.source,
+            min(wanted, self.source.order.samples_per_epoch),
+            recipe.train.device_batch,
+            token_bytes,
+            self.engine.groups,
+            self.engine.device,
+        )
+        if self.monitor:
+            self.monitor.validation(done, loss.bits_per_byte, loss.nats_per_token, time.monotonic() - started)
+
+
+@dataclass
+class Sample:
+    """Continues the recipe's prompts greedily, to be read."""
+
+    engine: Engine
+    tokenizer: Tokenizer
+    monitor: Monitor | None
+
+    def __call__(self, done: int) -> None:
+        recipe, texts = self.engine.recipe, []
+        self.engine.deepspeed.eval()
+        for prompt in recipe.train.sample_prompts:
+            ids = continue_prompt(
+                self.engine.deepspeed,
+                [self.tokenizer.bos_id, *self.tokenizer.encode(prompt)],
+                recipe.train.sample_tokens,
+                self.engine.device,
+                context=recipe.model.context,
+                multiple=self.engine.groups.tensor_size,
+            )
+            texts.append((prompt, self.tokenizer.decode(i for i in ids if i < self.tokenizer.vocab_size)))
+        if self.monitor:
+            self.monitor.samples(done, texts)
+
+
+@dataclass
+class Save:
+    """Writes a checkpoint. One that can't be written is told of, and the run goes on: it is worth more."""
+
+    writer: CheckpointWriter
+    monitor: Monitor | None
+    failures: list[str] = field(default_factory=list)
+
+    def __call__(self, done: int) -> None:
+        started = time.monotonic()
+        try:
+            said = f"checkpoint {self.writer.save(done)} ({time.monotonic() - started:.1f} s)"
+        except ValueError as error:
+            said = f"the checkpoint after step {done} was not saved: {error}"
+            self.failures.append(said)
+        if self.monitor:
+            self.monitor.note(said)

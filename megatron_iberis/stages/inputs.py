@@ -1,0 +1,70 @@
+"""What a stage reads: opened, and found to fit together, before torch is imported or anything allocated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from megatron_iberis.checkpoint.files import latest
+from megatron_iberis.config import Recipe
+from megatron_iberis.data.samples import SampleOrder
+from megatron_iberis.data.token_file import TokenFile
+from megatron_iberis.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The opened files of a run, and the checkpoint that it goes on from."""
+
+    tokenizer: Tokenizer
+    train: TokenFile
+    val: TokenFile | None
+    checkpoint: Path | None
+
+
+def open_inputs(recipe: Recipe) -> Inputs:
+    """Opens tokenizer and token files and finds the checkpoint.
+
+    Raises ValueError when one is missing, damaged, or made with another tokenizer, when a file is too short for
+    the model's context, and when the run folder holds a run that would be overwritten.
+    """
+    data = recipe.data
+    for name, what in (("tokenizer", "the folder of a tokenizer"), ("train", "a token file to train on")):
+        if not getattr(data, name):
+            raise ValueError(f"data.{name} is not set: give {what}, for example --data.{name} PATH.")
+    tokenizer = Tokenizer.load(data.tokenizer)
+    if tokenizer.vocab_size > recipe.model.vocab_size:
+        raise ValueError(
+            f"the tokenizer in {data.tokenizer} has {tokenizer.vocab_size:,} tokens and model.vocab_size is "
+            f"{recipe.model.vocab_size:,}: raise model.vocab_size, or train a smaller tokenizer."
+        )
+    train = _open_tokens("train", data.train, recipe, tokenizer)
+    val = _open_tokens("val", data.val, recipe, tokenizer) if data.val else None
+    return Inputs(tokenizer, train, val, _resume_from(recipe))
+
+
+def _open_tokens(name: str, path: str, recipe: Recipe, tokenizer: Tokenizer) -> TokenFile:
+    file = TokenFile(path)
+    made_with = (file.manifest or {}).get("tokenizer")
+    if made_with and made_with != tokenizer.fingerprint:
+        raise ValueError(
+            f"{path} was made with another tokenizer than {recipe.data.tokenizer}: give the tokenizer it was made "
+            "with (--data.tokenizer), or make the token file again with data_tools/preprocess.py."
+        )
+    try:
+        SampleOrder(file.num_tokens, recipe.model.context, recipe.train.seed, shuffle=name == "train")
+    except ValueError as error:
+        raise ValueError(f"data.{name} = {path}: {error}") from None
+    return file
+
+
+def _resume_from(recipe: Recipe) -> Path | None:
+    folder = Path(recipe.run.folder)
+    root = folder / "checkpoints"
+    if recipe.run.resume:
+        return latest(root)
+    if root.exists() and any(root.iterdir()):
+        raise ValueError(
+            f"{folder} already holds a run: go on with it (--run.resume), or give another folder (--run.folder)."
+        )
+    return None

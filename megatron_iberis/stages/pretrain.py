@@ -1,0 +1,132 @@
+"""Pretraining: token files -> a trained model in a run folder.
+
+The run folder holds recipe.toml (as resolved), checkpoints/, tensorboard/, tokenizer/, log.jsonl.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+
+import torch.distributed as dist
+
+from megatron_iberis.checkpoint.load import Checkpoint
+from megatron_iberis.checkpoint.save import CheckpointWriter
+from megatron_iberis.config import Recipe, load_recipe, save_recipe
+from megatron_iberis.data.batches import TokenBatches
+from megatron_iberis.data.samples import SampleOrder
+from megatron_iberis.data.token_file import TokenFile
+from megatron_iberis.parallel.groups import ParallelGroups, everyone_agrees, start_process_group
+from megatron_iberis.stages.between_steps import Sample, Save, Validate
+from megatron_iberis.stages.inputs import Inputs
+from megatron_iberis.training.engine import Engine
+from megatron_iberis.training.hardware import peak_flops
+from megatron_iberis.training.monitor import Monitor
+from megatron_iberis.training.trainer import Periodic, train
+
+
+def run(recipe: Recipe, inputs: Inputs) -> int:
+    """Runs the recipe on this rank to its end; returns the exit code: 1 when a checkpoint could not be saved.
+
+    Raises ValueError on bad input.
+    """
+    device = start_process_group(recipe.parallel.timeout_minutes)
+    groups = ParallelGroups.create(recipe.parallel.tensor)
+    folder = Path(recipe.run.folder)
+    checkpoint = Checkpoint(inputs.checkpoint) if inputs.checkpoint else None
+    recipe = replace(recipe, run=replace(recipe.run, resume=False))  # so that the saved one starts the same run
+    if checkpoint:
+        _check_same_run(recipe, checkpoint.folder)
+    everyone_agrees(_guarded(lambda: _prepare_folder(recipe, folder)) if dist.get_rank() == 0 else None)
+    engine = Engine(recipe, groups, device, checkpoint.weights if checkpoint else None)
+    state = engine.optimizer.state
+    if checkpoint:
+        checkpoint.restore_optimizer(engine.layout, state, engine.shards)
+        checkpoint.restore_random_state()
+    writer = CheckpointWriter(
+        folder / "checkpoints",
+        recipe,
+        Path(recipe.data.tokenizer),
+        engine.layout,
+        state,
+        engine.shards,
+        groups,
+        engine.replicated,
+    )
+    first_step = checkpoint.step if checkpoint else 0
+    monitor = _start_monitor(recipe, inputs, folder, first_step, engine) if dist.get_rank() == 0 else None
+    save = Save(writer, monitor)
+    between = [Periodic(recipe.checkpoint.every, save)]
+    if recipe.train.sample_every:
+        between.insert(0, Periodic(recipe.train.sample_every, Sample(engine, inputs.tokenizer, monitor)))
+    if inputs.val:
+        held_out = _source(inputs.val, recipe, shuffle=False)
+        validate = Validate(engine, held_out, inputs.tokenizer, monitor)
+        between.insert(0, Periodic(recipe.train.eval_every, validate, at_start=True))
+    train(recipe, engine, _source(inputs.train, recipe, shuffle=True), first_step, between, monitor)
+    if monitor:
+        for failure in save.failures:
+            monitor.note(failure)
+        monitor.close()
+    return 1 if save.failures else 0
+
+
+def _check_same_run(recipe: Recipe, checkpoint: Path) -> None:
+    """Raises ValueError when the checkpoint is of another model, or its place in the data would mean another one."""
+    saved = load_recipe(checkpoint / "recipe.toml")
+    for section, names in (("model", None), ("train", ("batch_tokens", "seed"))):
+        now, before = getattr(recipe, section), getattr(saved, section)
+        for name in names or [f.name for f in fields(now)]:
+            if getattr(now, name) != getattr(before, name):
+                raise ValueError(
+                    f"the run in {checkpoint.parent.parent} has {section}.{name} = {getattr(before, name)}, not "
+                    f"{getattr(now, name)}: leave it as it was, or start a new run with another --run.folder."
+                )
+
+
+def _guarded(action: Callable[[], None]) -> str | None:
+    """The action's problem in a sentence, for `everyone_agrees`."""
+    try:
+        action()
+    except (OSError, ValueError) as error:
+        return str(error)
+    return None
+
+
+def _prepare_folder(recipe: Recipe, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    save_recipe(recipe, folder / "recipe.toml")
+    own = folder / "tokenizer"
+    if own.resolve() != Path(recipe.data.tokenizer).resolve():
+        shutil.copytree(recipe.data.tokenizer, own, dirs_exist_ok=True)
+
+
+def _source(file: TokenFile, recipe: Recipe, shuffle: bool) -> TokenBatches:
+    order = SampleOrder(file.num_tokens, recipe.model.context, recipe.train.seed, shuffle)
+    return TokenBatches(file, order, recipe.model.vocab_size)
+
+
+def _start_monitor(recipe: Recipe, inputs: Inputs, folder: Path, first_step: int, engine: Engine) -> Monitor:
+    model, parallel, groups = recipe.model, recipe.parallel, engine.groups
+    monitor = Monitor(
+        folder, recipe, dist.get_world_size(), first_step, peak_flops(engine.device, recipe.train.dtype)
+    )
+    attention = len(model.attention_layers)
+    monitor.start(
+        [
+            f"model: {model.parameter_count():,} parameters, {model.depth} layers ({model.depth - attention} SLC2, "
+            f"{attention} attention), width {model.width}, {model.heads} heads, vocabulary {model.vocab_size:,}",
+            f"layout: tensor {groups.tensor_size}{' + sequence' if parallel.sequence else ''} x data "
+            f"{groups.data_size}, ZeRO {parallel.zero_stage}, {recipe.train.dtype} on {engine.device.type}",
+            f"batch: {recipe.train.batch_tokens:,} tokens = {recipe.train.device_batch} rows x {model.context} x "
+            f"{groups.data_size} ranks x {engine.accumulation} micro-batches",
+            f"data: {inputs.train.num_tokens:,} tokens in {inputs.train.num_documents:,} documents; "
+            f"{recipe.train.steps:,} steps make {recipe.train.steps * recipe.train.batch_tokens:,}",
+            f"folder: {folder}",
+        ]
+    )
+    if first_step:
+        monitor.note(f"resumed after step {first_step}")
+    return monitor

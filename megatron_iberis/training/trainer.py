@@ -1,0 +1,81 @@
+"""The training loop: batches -> engine -> monitor, and what is to be done every so many steps.
+
+The loop has no state but the step: the place in the data, the rates and the momentum all follow from it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from megatron_iberis.config import Recipe
+from megatron_iberis.data.batches import BatchPlan, SampleSource, micro_batches, prefetch
+from megatron_iberis.training.engine import Engine, StepResult
+from megatron_iberis.training.monitor import Monitor, Progress
+from megatron_iberis.training.schedule import muon_momentum
+
+
+@dataclass(frozen=True)
+class Periodic:
+    """Something done between steps, by all ranks together: `action(steps done)`.
+
+    every: after each so many steps and after the last; 0: after the last alone. at_start: before the first, too.
+    """
+
+    every: int
+    action: Callable[[int], None]
+    at_start: bool = False
+
+    def is_due(self, done: int, steps: int) -> bool:
+        if done == 0:
+            return self.at_start and self.every > 0
+        return done == steps or (self.every > 0 and done % self.every == 0)
+
+
+def train(
+    recipe: Recipe,
+    engine: Engine,
+    source: SampleSource,
+    first_step: int,
+    between: Sequence[Periodic],
+    monitor: Monitor | None,
+) -> None:
+    """Trains from `first_step` (0-based) to the recipe's last; called by all ranks, of which rank 0 has a monitor.
+
+    What was due before first_step is not done again: a resumed run goes on as if it had not stopped.
+    """
+    steps, groups = recipe.train.steps, engine.groups
+    plan = BatchPlan(
+        global_batch=recipe.train.batch_tokens // recipe.model.context,
+        micro_batch=recipe.train.device_batch,
+        rank=groups.data_rank,
+        ranks=groups.data_size,
+    )
+    if first_step == 0:
+        _do_what_is_due(between, 0, steps)
+    batches = prefetch(micro_batches(source, plan, first_step, steps))
+    for step in range(first_step, steps):
+        started = time.monotonic()
+        result = engine.step(step, [next(batches) for _ in range(plan.accumulation)])
+        if monitor:
+            monitor.step(_progress(recipe, engine, step, result, time.monotonic() - started))
+        _do_what_is_due(between, step + 1, steps)
+
+
+def _do_what_is_due(between: Sequence[Periodic], done: int, steps: int) -> None:
+    for periodic in between:
+        if periodic.is_due(done, steps):
+            periodic.action(done)
+
+
+def _progress(recipe: Recipe, engine: Engine, step: int, result: StepResult, seconds: float) -> Progress:
+    return Progress(
+        step=step,
+        loss=result.loss,
+        gradient_norm=result.gradient_norm,
+        learning_rates=engine.optimizer.learning_rates(),
+        momentum=muon_momentum(step, recipe.optimizer),
+        seconds=seconds,
+        tokens=recipe.train.batch_tokens,
+    )
