@@ -67,17 +67,15 @@ class Head(nn.Module):
         self.weight = nn.Parameter(torch.empty(rows, config.width))
         self.softcap, self.vocab_size = config.softcap, config.vocab_size
         self.first = groups.tensor_rank * rows
-        self.used = max(0, min(rows, config.vocab_size - self.first))  # the rest is padding
+        self.padding = min(rows, max(0, self.first + rows - config.vocab_size))  # rows at the end
         self.sequence_parallel, self.group = sequence_parallel, groups.tensor
 
     def forward(self, x: torch.Tensor, targets: torch.Tensor | None) -> torch.Tensor:
         """x: [T (/TP), B, E]; targets: [T, B] or None. Summed loss (scalar), or logits [B, T, V]."""
         x = enter(x, self.sequence_parallel, self.group)
         if targets is not None:
-            weight = self.weight[: self.used]
-            return linear_cross_entropy(
-                x.flatten(0, 1), weight, targets.flatten(), self.softcap, self.first, self.group
-            )
+            x, targets = x.flatten(0, 1), targets.flatten()
+            return linear_cross_entropy(x, self.weight, targets, self.softcap, self.first, self.padding, self.group)
         logits = softcapped_logits(x, self.weight, self.softcap)  # [T, B, V/TP]
         logits = gather_from_tensor_model_parallel_region(logits, group=self.group)
         return logits[..., : self.vocab_size].transpose(0, 1)

@@ -24,15 +24,17 @@ def linear_cross_entropy(
     targets: torch.Tensor,
     softcap: float,
     vocab_start: int = 0,
+    padding: int = 0,
     group: Any = None,
 ) -> torch.Tensor:
     """Summed negative log likelihood of the targets, in nats: an fp32 scalar, the same on all ranks of `group`.
 
-    hidden: [N, E], the same on all ranks; weight: [V_local, E], this rank's rows of the head, without padding
-    rows; targets: [N] global ids, -1 is ignored; vocab_start: the global id of weight's first row.
+    hidden: [N, E], the same on all ranks; weight: [V_local, E], this rank's rows of the head, as many on every
+    rank, the last `padding` of them no tokens; targets: [N] global ids, -1 is ignored; vocab_start: the global id
+    of weight's first row.
     The gradient for `hidden` is this rank's part: whoever made `hidden` sums it over the group.
     """
-    loss: torch.Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, softcap, vocab_start, group)
+    loss: torch.Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, softcap, vocab_start, padding, group)
     return loss
 
 
@@ -45,6 +47,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         targets: torch.Tensor,
         softcap: float,
         vocab_start: int,
+        padding: int,
         group: Any,
     ) -> torch.Tensor:
         tokens, vocab = hidden.shape[0], weight.shape[0]
@@ -58,7 +61,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for first in range(0, tokens, rows):
             chunk = slice(first, min(first + rows, tokens))
             logits = (hidden[chunk] @ weight.t()).float()  # [n, V_local]
-            chunk_loss, d_logits = _chunk_loss(logits, targets[chunk], softcap, vocab_start, group, with_gradient)
+            chunk_loss, d_logits = _chunk_loss(
+                logits, targets[chunk], softcap, vocab_start, padding, group, with_gradient
+            )
             loss += chunk_loss
             if with_gradient:
                 d_logits = d_logits.to(hidden.dtype)
@@ -75,14 +80,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[Any, ...]:
         d_hidden, d_weight = ctx.saved_tensors
         scale = grads[0]
-        return (
-            d_hidden * scale.to(d_hidden.dtype),
-            d_weight * scale.to(d_weight.dtype),
-            None,
-            None,
-            None,
-            None,
-        )
+        return d_hidden * scale.to(d_hidden.dtype), d_weight * scale.to(d_weight.dtype), *[None] * 5
 
 
 def _chunk_loss(
@@ -90,6 +88,7 @@ def _chunk_loss(
     targets: torch.Tensor,
     softcap: float,
     vocab_start: int,
+    padding: int,
     group: Any,
     with_gradient: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -99,6 +98,8 @@ def _chunk_loss(
     index = torch.where(here, local, 0).unsqueeze(1)  # [n, 1]
     tanh = logits.mul_(1.0 / softcap).tanh_()
     likelihood = torch.sub(tanh, 1.0).mul_(softcap).exp_()  # exp(capped - softcap), unnormalised
+    if padding:
+        likelihood[:, -padding:] = 0.0
     total = likelihood.sum(dim=1)  # [n]
     at_target = torch.where(here, tanh.gather(1, index).squeeze(1), 0.0)
     if group is not None and dist.get_world_size(group) > 1:
