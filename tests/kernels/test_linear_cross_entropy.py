@@ -1,0 +1,151 @@
+"""`linear_cross_entropy` is cross entropy of soft-capped logits, whatever the chunks, the split and the inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from megatron_iberis.kernels.linear_cross_entropy import chunked, linear_cross_entropy, reference
+from tests.model.comparison import groups_of
+from tests.ranks import Ranks
+
+SOFTCAP = 15.0
+Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def inputs(tokens: int, vocab: int, dtype: torch.dtype = torch.float32, size: float = 1.0) -> Inputs:
+    """hidden [N, 24], weight [V, 24], targets [N] of which a quarter is ignored; logits of about `size`."""
+    generator = torch.Generator().manual_seed(tokens + vocab)
+    hidden = torch.randn(tokens, 24, generator=generator)
+    weight = torch.randn(vocab, 24, generator=generator) * size / 24**0.5
+    targets = torch.randint(vocab, (tokens,), generator=generator)
+    targets[torch.rand(tokens, generator=generator) < 0.25] = -1
+    return hidden.to(dtype).requires_grad_(), weight.to(dtype).requires_grad_(), targets
+
+
+def value_and_gradients(function: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> Any:
+    loss = function(hidden, weight, targets, SOFTCAP)
+    return loss.detach(), *torch.autograd.grad(loss * 0.37, (hidden, weight))
+
+
+def assert_equals_reference(case: Inputs, rtol: float = 1e-5, atol: float = 1e-5) -> None:
+    found = value_and_gradients(linear_cross_entropy, *case)
+    expected = value_and_gradients(reference.linear_cross_entropy, *case)
+    torch.testing.assert_close(found, expected, rtol=rtol, atol=atol)
+
+
+@pytest.mark.parametrize("vocab", [1, 2, 257, 1000])
+@pytest.mark.parametrize("tokens", [1, 5, 300])
+def test_loss_and_gradients_equal_reference(tokens: int, vocab: int) -> None:
+    assert_equals_reference(inputs(tokens, vocab, size=3.0))
+
+
+@pytest.mark.parametrize("tokens", [1, 63, 64, 65, 127, 128, 129, 200])
+def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
+    monkeypatch.setattr(chunked, "CPU_CHUNK_BYTES", 1)  # 64 rows a chunk, the least
+    assert_equals_reference(inputs(tokens, 100))
+
+
+def test_bf16_is_near_reference_in_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunked, "CPU_CHUNK_BYTES", 1)
+    hidden, weight, targets = inputs(300, 257, torch.bfloat16)
+    wide = (hidden.detach().float().requires_grad_(), weight.detach().float().requires_grad_(), targets)
+    loss, *gradients = value_and_gradients(linear_cross_entropy, hidden, weight, targets)
+    expected_loss, *expected = value_and_gradients(reference.linear_cross_entropy, *wide)
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, expected_loss, rtol=1e-3, atol=0)
+    for got, want in zip(gradients, expected, strict=True):
+        assert got.dtype == torch.bfloat16
+        assert (got.float() - want).norm() <= 0.02 * want.norm()
+
+
+def test_ignored_targets_count_nothing() -> None:
+    hidden, weight, targets = inputs(40, 100)
+    kept = targets >= 0
+    loss, d_hidden, d_weight = value_and_gradients(linear_cross_entropy, hidden, weight, targets)
+    alone = value_and_gradients(linear_cross_entropy, hidden[kept].detach().requires_grad_(), weight, targets[kept])
+    torch.testing.assert_close((loss, d_hidden[kept], d_weight), alone)
+    assert not d_hidden[~kept].any()
+
+
+def test_no_target_at_all_is_a_loss_of_zero_without_nan() -> None:
+    hidden, weight, targets = inputs(40, 100)
+    loss, d_hidden, d_weight = value_and_gradients(linear_cross_entropy, hidden, weight, torch.full_like(targets, -1))
+    assert loss == 0
+    assert not d_hidden.any()
+    assert not d_weight.any()
+
+
+@pytest.mark.parametrize("size", [1e2, 1e4, 1e30])
+def test_extreme_logits_give_finite_losses_and_gradients(size: float) -> None:
+    case = inputs(64, 100, size=size)
+    found = value_and_gradients(linear_cross_entropy, *case)
+    assert all(tensor.isfinite().all() for tensor in found)
+    assert_equals_reference(case, rtol=1e-4, atol=1e-5 * size)
+
+
+def test_largest_loss_of_a_token_is_twice_the_cap() -> None:
+    hidden, weight = torch.tensor([[1e4]]), torch.tensor([[1.0], [-1.0]])
+    torch.testing.assert_close(
+        [linear_cross_entropy(hidden, weight, torch.tensor([t]), SOFTCAP).item() for t in (0, 1)],
+        [0.0, 2 * SOFTCAP],
+        rtol=1e-6,
+        atol=1e-6,
+    )
+
+
+def test_without_gradients_the_loss_is_the_same() -> None:
+    hidden, weight, targets = inputs(300, 257)
+    with torch.no_grad():
+        quiet = linear_cross_entropy(hidden, weight, targets, SOFTCAP)
+    assert quiet == linear_cross_entropy(hidden, weight, targets, SOFTCAP)
+    assert not quiet.requires_grad
+
+
+def test_a_frozen_head_still_passes_the_gradient_on() -> None:
+    hidden, weight, targets = inputs(30, 50)
+    (expected,) = torch.autograd.grad(linear_cross_entropy(hidden, weight, targets, SOFTCAP), hidden)
+    (found,) = torch.autograd.grad(linear_cross_entropy(hidden, weight.detach(), targets, SOFTCAP), hidden)
+    torch.testing.assert_close(found, expected)
+
+
+def split(tokens: int, vocab: int, rows: int, size: float) -> list[np.ndarray]:
+    """Runs on a rank: loss, sum of the ranks' gradients of hidden, this rank's rows of the head's gradient."""
+    groups = groups_of(2)
+    hidden, weight, targets = inputs(tokens, vocab, size=size)
+    first = groups.tensor_rank * rows
+    padded = torch.full((2 * rows, weight.shape[1]), 1e3)  # what padding holds must not matter
+    padded[:vocab] = weight.detach()
+    local = padded[first : first + rows].clone().requires_grad_()
+    padding = min(rows, max(0, first + rows - vocab))
+    loss = linear_cross_entropy(hidden, local, targets, SOFTCAP, first, padding, groups.tensor)
+    d_hidden, d_weight = torch.autograd.grad(loss * 0.37, (hidden, local))
+    torch.distributed.all_reduce(d_hidden, group=groups.tensor)
+    return [loss.detach().numpy(), d_hidden.numpy(), d_weight.numpy()]
+
+
+@pytest.mark.parametrize("size", [1.0, 1e4])
+@pytest.mark.parametrize(
+    ("tokens", "vocab", "rows"),
+    [
+        pytest.param(70, 100, 50, id="even"),
+        pytest.param(70, 257, 129, id="a-row-of-padding"),
+        pytest.param(70, 2, 2, id="a-rank-of-nothing-but-padding"),
+        pytest.param(1100, 4093, 2047, id="ranks-agree-on-chunks-whatever-their-padding"),
+    ],
+)
+def test_split_vocabulary_gives_the_whole_ones_loss_and_gradients(
+    two_ranks: Ranks, tokens: int, vocab: int, rows: int, size: float
+) -> None:
+    case = inputs(tokens, vocab, size=size)
+    loss, d_hidden, d_weight = value_and_gradients(reference.linear_cross_entropy, *case)
+    parts = two_ranks(split, tokens, vocab, rows, size)
+    for found_loss, found_hidden, _ in parts:
+        torch.testing.assert_close(torch.from_numpy(found_loss), loss, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(torch.from_numpy(found_hidden), d_hidden, rtol=1e-4, atol=1e-5 * size)
+    whole = torch.from_numpy(np.concatenate([part[2] for part in parts]))
+    torch.testing.assert_close(whole[:vocab], d_weight, rtol=1e-4, atol=1e-5)
+    assert not whole[vocab:].any()

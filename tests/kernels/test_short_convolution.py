@@ -1,0 +1,74 @@
+"""`gated_short_convolution` is SLC2's mixing: equal to torch's convolution, blind to the future."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from megatron_iberis.kernels.short_convolution import gated_short_convolution, reference
+
+
+def inputs(
+    time: int, kernel: int, dtype: torch.dtype = torch.float32, heads: int = 3, size: int = 8
+) -> list[torch.Tensor]:
+    """x, alpha, a, b, weight, rounded to dtype."""
+    generator = torch.Generator().manual_seed(0)
+    width = heads * size
+    shapes = [(time, 2, width), (time, 2, heads), (time, 2, size), (time, 2, width), (width, 1, kernel)]
+    return [torch.randn(shape, generator=generator).to(dtype).requires_grad_() for shape in shapes]
+
+
+def value_and_gradients(function: Any, tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    out = function(*tensors)
+    weights = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out.dtype)
+    return [out, *torch.autograd.grad(out, tensors, weights)]
+
+
+SHAPES = [(time, kernel) for kernel in (1, 2, 3, 4, 5) for time in (1, 2, 4, 33)]  # T, K: also T < K
+
+
+@pytest.mark.parametrize(("time", "kernel"), SHAPES)
+def test_values_and_gradients_equal_reference(time: int, kernel: int) -> None:
+    tensors = inputs(time, kernel)
+    found = value_and_gradients(gated_short_convolution, tensors)
+    expected = value_and_gradients(reference.gated_short_convolution, tensors)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("time", "kernel"), SHAPES)
+def test_bf16_is_near_reference_in_fp32(time: int, kernel: int) -> None:
+    tensors = inputs(time, kernel, torch.bfloat16)
+    wide = [x.detach().float().requires_grad_() for x in tensors]
+    found = value_and_gradients(gated_short_convolution, tensors)
+    expected = value_and_gradients(reference.gated_short_convolution, wide)
+    for got, want in zip(found, expected, strict=True):
+        assert got.dtype == torch.bfloat16
+        assert (got.float() - want).norm() <= 0.02 * want.norm() + 1e-3
+
+
+def test_fp64_gradients_equal_finite_differences() -> None:
+    tensors = [x.detach().double().requires_grad_() for x in inputs(4, 3, heads=2, size=2)]
+    assert torch.autograd.gradcheck(gated_short_convolution, tensors)
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("changed", [0, 1, 9, 19])
+def test_a_token_reaches_the_next_k_outputs_and_no_others(changed: int, kernel: int) -> None:
+    *tensors, weight = (x.detach() for x in inputs(20, kernel))
+    before = gated_short_convolution(*tensors, weight)
+    for x in tensors:
+        x[changed] += 1.0
+    after = gated_short_convolution(*tensors, weight)
+    differs = (after != before).flatten(1).any(1)
+    assert differs.tolist() == [changed <= t < changed + kernel for t in range(20)]
+
+
+def test_last_tap_is_the_current_token() -> None:
+    x, alpha, a, b, weight = (t.detach() for t in inputs(6, 3))
+    weight[..., :-1] = 0
+    outer = (F.silu(alpha).unsqueeze(-1) * a.unsqueeze(-2)).flatten(-2)
+    expected = b * F.silu(weight[:, 0, -1] * F.silu(outer) * x)
+    torch.testing.assert_close(gated_short_convolution(x, alpha, a, b, weight), expected)
