@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from megatron_iberis.text.inputs import find_inputs
+from megatron_iberis.text.preprocess import PreprocessConfig, preprocess
+from megatron_iberis.text.records import Tally, read_documents
+from megatron_iberis.tokenizer import train
 from tests.ranks import Ranks
 
 
@@ -21,3 +27,28 @@ def two_ranks() -> Iterator[Ranks]:
     ranks = Ranks(2)
     yield ranks
     ranks.close()
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A small tokenizer and the token files that it made of the sample text."""
+
+    tokenizer: Path
+    train: str
+    val: str
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    folder = tmp_path_factory.mktemp("corpus")
+    texts = sorted(str(p) for p in (Path(__file__).parents[1] / "examples" / "sample").glob("*.jsonl"))
+    documents = (document.text for document in read_documents(find_inputs(texts), "text", Tally()))
+    train(documents, 600, folder / "tokenizer")
+    preprocess(
+        PreprocessConfig(
+            texts, str(folder / "tokenizer"), str(folder / "corpus"), val_fraction=0.2, split_key="source"
+        ),
+        lambda *_: None,
+    )
+    prefix = folder / "corpus"
+    return Corpus(folder / "tokenizer", f"{prefix}_text_document", f"{prefix}_val_text_document")

@@ -1,0 +1,43 @@
+"""A run that was stopped goes on as if it had not been."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.conftest import Corpus
+from tests.ranks import Ranks
+from tests.stages.runs import checkpoint_tensors, log, pretrain, stop_after, words
+
+LAYOUTS = [
+    (1, {"parallel__zero_stage": "0", "train__dtype": "fp32"}),
+    (1, {"parallel__zero_stage": "1", "train__dtype": "bf16"}),
+    (2, {"parallel__zero_stage": "1", "train__dtype": "bf16"}),
+    (2, {"parallel__zero_stage": "3", "train__dtype": "fp32"}),
+    (2, {"parallel__zero_stage": "2", "train__dtype": "bf16", "parallel__tensor": "2"}),
+]
+
+
+@pytest.mark.parametrize(("processes", "layout"), LAYOUTS)
+def test_resume_is_bit_exact(
+    request: pytest.FixtureRequest, tmp_path: Path, corpus: Corpus, processes: int, layout: dict[str, str]
+) -> None:
+    ranks: Ranks = request.getfixturevalue("one_rank" if processes == 1 else "two_ranks")
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert ranks(pretrain, words(corpus, whole, **layout)) == [0] * processes
+    stop_after(whole, stopped, 5)
+    assert ranks(pretrain, words(corpus, stopped, run__resume="true", **layout)) == [0] * processes
+
+    wanted, found = (checkpoint_tensors(f / "checkpoints" / "step-00000010") for f in (whole, stopped))
+    assert wanted.keys() == found.keys()
+    different = [name for name in wanted if not torch.equal(wanted[name], found[name])]
+    assert different == []
+
+    losses = [[entry["loss"] for entry in log(f, "step")] for f in (whole, stopped)]
+    assert losses[0] == losses[1]
+    assert len(losses[1]) == 10
+    curves = EventAccumulator(str(stopped / "tensorboard")).Reload()
+    assert [point.step for point in curves.Scalars("train/loss")] == list(range(1, 11))
