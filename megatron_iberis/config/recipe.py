@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -66,6 +67,7 @@ class Recipe:
         self.parallel.check(model)
         self.train.check(model)
         self.checkpoint.check()
+        self.run.check()
         optimizer = self.optimizer.resolved(self.train.dtype)
         optimizer.check()
         require(
@@ -110,7 +112,7 @@ def recipe_text(recipe: Recipe) -> str:
 
 
 def parse_overrides(words: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Pairs (dotted key, text) from command-line words; ValueError on a word that is no override."""
+    """Pairs (dotted key, `_Text`) from command-line words; ValueError on a word that is no override."""
     index = 0
     while index < len(words):
         word = words[index]
@@ -120,13 +122,13 @@ def parse_overrides(words: Sequence[str]) -> Iterator[tuple[str, str]]:
             f"'{word}' is no setting: write overrides as --section.field value, for example --train.steps 100.",
         )
         key, equals, text = word[2:].partition("=")
-        if not equals:
-            if index < len(words) and not words[index].startswith("--"):
-                text = words[index]
-                index += 1
-            else:
-                text = "true"
-        yield key, text
+        if equals:
+            yield key, _Text(text)
+        elif index < len(words) and not words[index].startswith("--"):
+            yield key, _Text(words[index])
+            index += 1
+        else:
+            yield key, _Switch("true")
 
 
 def _locate(source: str) -> Path:
@@ -153,11 +155,15 @@ def _insert(values: dict[str, Any], key: str, text: str) -> None:
     for section in sections:
         table = table.setdefault(section, {})
         require(isinstance(table, dict), f"--{key}: '{section}' is a value, not a section.")
-    table[name] = _Text(text)
+    table[name] = text
 
 
 class _Text(str):
     """A value that came from the command line, still to be converted to its field's type."""
+
+
+class _Switch(_Text):
+    """What stands for the value where the command line gave none: enough for a true-or-false setting."""
 
 
 def _build(values: dict[str, Any]) -> Recipe:
@@ -200,22 +206,25 @@ def _plain(value: Any) -> Any:
 
 def _convert(key: str, value: Any, kind: Any) -> Any:
     """The value as the field's type; ValueError names the setting, the value and what is wanted."""
+    require(kind is bool or not isinstance(value, _Switch), f"{key} has no value: write --{key} VALUE.")
     origin = typing.get_origin(kind)
     if origin is typing.Literal:
         for choice in typing.get_args(kind):
-            if value == choice or (isinstance(value, _Text) and str(value) == str(choice)):
+            if str(value) == str(choice) and isinstance(value, (_Text, type(choice))):
                 return choice
         choices = " or ".join(map(str, typing.get_args(kind)))
         raise ValueError(f"{key} is {value!s}: it must be {choices}.")
     if origin is tuple:
-        items = str(value).split("|") if isinstance(value, _Text) else value
+        items = [i for i in value.split("|") if i] if isinstance(value, _Text) else value
         require(
             isinstance(items, list) and all(isinstance(i, str) for i in items),
             f"{key} must be a list of texts (on the command line: separated by |).",
         )
         return tuple(items)
     converted = _from_text(value, kind) if isinstance(value, _Text) else _from_toml(value, kind)
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    names = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a text"}
+    if isinstance(converted, float) and not math.isfinite(converted):
+        converted = None
     require(converted is not None, f"{key} is {str(value)!r}: it must be {names[kind]}.")
     return converted
 

@@ -60,9 +60,11 @@ class ModelConfig:
     """Added to the mean square in every RMS norm; the default is fp32's machine epsilon."""
 
     def resolved(self) -> ModelConfig:
-        """The same with every derived size filled in."""
+        """The same with every derived size filled in. Raises ValueError when there is nothing to derive it from."""
+        require(self.head_size >= 1, f"model.head_size is {self.head_size}: it must be at least 1.")
+        require(self.mlp_ratio > 0, f"model.mlp_ratio is {self.mlp_ratio}: it must be positive.")
         width = self.width or 64 * self.depth
-        heads = self.heads or math.ceil(width / max(1, self.head_size))
+        heads = self.heads or math.ceil(width / self.head_size)
         return replace(
             self,
             width=width,
@@ -77,7 +79,11 @@ class ModelConfig:
         for name in ("depth", "width", "heads", "kv_heads", "mlp_hidden", "slc_rate", "kernel", "context"):
             value = getattr(self, name)
             require(value >= 1, f"model.{name} is {value}: it must be at least 1.")
-        require(self.vocab_size >= 2, f"model.vocab_size is {self.vocab_size}: it must be at least 2.")
+        require(
+            2 <= self.vocab_size <= 2**31,
+            f"model.vocab_size is {self.vocab_size}: it must be at least 2 and at most 2,147,483,648 (token files "
+            "hold 32-bit ids).",
+        )
         require(
             self.width % self.heads == 0,
             f"model.width {self.width} cannot be split into {self.heads} heads: set model.heads to a divisor "
@@ -93,7 +99,12 @@ class ModelConfig:
             f"{self.heads} query heads cannot share {self.kv_heads} key-value heads: "
             f"set model.kv_heads to {divisors(self.heads)}.",
         )
-        require(self.softcap > 0, f"model.softcap is {self.softcap}: it must be positive.")
+        require(
+            0 < self.softcap <= 40,
+            f"model.softcap is {self.softcap}: it must be positive and at most 40 (the loss takes exp(-2 x softcap) "
+            "in fp32).",
+        )
+        require(self.rope_base > 0, f"model.rope_base is {self.rope_base}: it must be positive.")
         require(self.norm_eps > 0, f"model.norm_eps is {self.norm_eps}: it must be positive.")
 
     def is_attention(self, layer: int) -> bool:
@@ -160,7 +171,10 @@ class ParallelConfig:
             f"model.context {model.context} cannot be split over {tp} sequence-parallel ranks: "
             f"make it a multiple of {tp}.",
         )
-        require(self.timeout_minutes > 0, "parallel.timeout_minutes must be positive.")
+        require(
+            0 < self.timeout_minutes <= 100_000,
+            f"parallel.timeout_minutes is {self.timeout_minutes}: it must be positive and at most 100,000.",
+        )
 
 
 @dataclass(frozen=True)
@@ -259,6 +273,7 @@ class TrainConfig:
         """Raises ValueError when the batch or an interval makes no sense."""
         for name in ("steps", "target_flops", "eval_every", "sample_every", "eval_tokens"):
             require(getattr(self, name) >= 0, f"train.{name} must not be negative.")
+        require(0 <= self.seed < 2**63, f"train.seed is {self.seed}: it must be in [0, 2^63).")
         for name in ("batch_tokens", "device_batch", "sample_tokens", "log_every"):
             require(getattr(self, name) >= 1, f"train.{name} must be at least 1.")
         require(
@@ -325,3 +340,7 @@ class RunConfig:
     """Folder of recipe, checkpoints, TensorBoard curves and log."""
     resume: bool = False
     """Go on from the folder's latest checkpoint; without one, start at the beginning."""
+
+    def check(self) -> None:
+        """Raises ValueError when there is no folder."""
+        require(self.folder.strip() != "", "run.folder is empty: name the run's folder, for example runs/first.")
