@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 
+import torch
 import torch.distributed as dist
 
 from megatron_iberis.checkpoint.load import Checkpoint
@@ -34,6 +35,7 @@ def run(recipe: Recipe, inputs: Inputs) -> int:
     """
     device = start_process_group(recipe.parallel.timeout_minutes)
     groups = ParallelGroups.create(recipe.parallel.tensor)
+    torch.manual_seed(recipe.train.seed)  # nothing draws from it today; a run is to have no other start
     folder = Path(recipe.run.folder)
     checkpoint = Checkpoint(inputs.checkpoint) if inputs.checkpoint else None
     recipe = replace(recipe, run=replace(recipe.run, resume=False))  # so that the saved one starts the same run
