@@ -132,6 +132,19 @@ def training_device() -> torch.device:
     return torch.device("cpu")
 
 
+def ranks_on_this_node() -> int:
+    """As torchrun (LOCAL_WORLD_SIZE) or DeepSpeed's launcher (LOCAL_SIZE) says it."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
+
+
+def cores_of_this_node() -> int:
+    """Cores that the launcher may use: a rank bound to some of them (numactl) would see only its own."""
+    try:
+        return len(os.sched_getaffinity(os.getppid()))
+    except (AttributeError, OSError):  # not on Linux, or the launcher is gone
+        return os.cpu_count() or 1
+
+
 def start_process_group(timeout_minutes: float) -> torch.device:
     """Joins the run's process group (environment as a launcher sets it; alone without one); returns the device."""
     # megatron-core wants one queue, so that a gradient's all-reduce starts before the next matrix product.
@@ -141,6 +154,9 @@ def start_process_group(timeout_minutes: float) -> torch.device:
     timeout = datetime.timedelta(minutes=timeout_minutes)
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    elif "OMP_NUM_THREADS" not in os.environ:
+        # Two ranks with a thread for every core each are slower than one rank alone.
+        torch.set_num_threads(max(1, cores_of_this_node() // ranks_on_this_node()))
     if not dist.is_initialized():
         backend = "nccl" if device.type == "cuda" else "gloo"
         if "RANK" in os.environ:

@@ -23,7 +23,7 @@ from megatron_iberis.parallel.groups import ParallelGroups, everyone_agrees, sta
 from megatron_iberis.stages.between_steps import Sample, Save, Validate
 from megatron_iberis.stages.inputs import Inputs
 from megatron_iberis.training.engine import Engine
-from megatron_iberis.training.hardware import peak_flops
+from megatron_iberis.training.hardware import Peak, peak_flops
 from megatron_iberis.training.monitor import Monitor
 from megatron_iberis.training.trainer import Periodic, train
 
@@ -34,6 +34,8 @@ def run(recipe: Recipe, inputs: Inputs) -> int:
     Raises ValueError on bad input.
     """
     device = start_process_group(recipe.parallel.timeout_minutes)
+    peak = peak_flops(device, recipe.train.dtype) if dist.get_rank() == 0 else None
+    dist.barrier()  # a CPU's peak is measured: nobody else may be busy meanwhile
     groups = ParallelGroups.create(recipe.parallel.tensor)
     torch.manual_seed(recipe.train.seed)  # nothing draws from it today; a run is to have no other start
     folder = Path(recipe.run.folder)
@@ -58,7 +60,7 @@ def run(recipe: Recipe, inputs: Inputs) -> int:
         engine.replicated,
     )
     first_step = checkpoint.step if checkpoint else 0
-    monitor = _start_monitor(recipe, inputs, folder, first_step, engine) if dist.get_rank() == 0 else None
+    monitor = _start_monitor(recipe, inputs, folder, first_step, engine, peak) if peak else None
     save = Save(writer, monitor)
     between = [Periodic(recipe.checkpoint.every, save)]
     if recipe.train.sample_every:
@@ -110,7 +112,9 @@ def _source(file: TokenFile, recipe: Recipe, shuffle: bool) -> TokenBatches:
     return TokenBatches(file, order, recipe.model.vocab_size)
 
 
-def _start_monitor(recipe: Recipe, inputs: Inputs, folder: Path, first_step: int, engine: Engine) -> Monitor:
+def _start_monitor(
+    recipe: Recipe, inputs: Inputs, folder: Path, first_step: int, engine: Engine, peak: Peak
+) -> Monitor:
     model, parallel, groups = recipe.model, recipe.parallel, engine.groups
     monitor = Monitor(
         folder, recipe, dist.get_world_size(), first_step, peak_flops(engine.device, recipe.train.dtype)

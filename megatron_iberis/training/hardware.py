@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sys
 import time
 from dataclasses import dataclass
 
 import torch
+
+from megatron_iberis.parallel.groups import cores_of_this_node, ranks_on_this_node
 
 # Dense peaks in TFLOP/s by a pattern in the device's name, first match counts: (bf16 with fp32 sums, plain fp32).
 # NVIDIA's own data sheets, where "with sparsity" halved: H100, H200, GH200, B200/GB200/B300 (HGX and NVL72 tables
@@ -61,8 +62,8 @@ def peak_flops(device: torch.device, dtype: str) -> Peak:
         if known:
             return Peak(known, name)
         return Peak(_measured_flops(device, dtype), f"measured: {name}, {dtype} matmul")
-    threads, ranks = torch.get_num_threads(), _ranks_on_this_node()
-    share = core_share(threads, ranks, _cores_of_this_node())
+    threads, ranks = torch.get_num_threads(), ranks_on_this_node()
+    share = core_share(threads, ranks, cores_of_this_node())
     shared = f", cores shared by {ranks} ranks" if share < 1 else ""
     threads_in_words = "1 CPU thread" if threads == 1 else f"{threads} CPU threads"
     return Peak(share * _measured_flops(device, dtype), f"measured: {threads_in_words}, {dtype} matmul{shared}")
@@ -96,19 +97,6 @@ def memory_bytes(device: torch.device) -> int:
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _ranks_on_this_node() -> int:
-    """As torchrun (LOCAL_WORLD_SIZE) or DeepSpeed's launcher (LOCAL_SIZE) says it."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
-
-
-def _cores_of_this_node() -> int:
-    """Cores that the launcher may use: a rank bound to some of them (numactl) would see only its own."""
-    try:
-        return len(os.sched_getaffinity(os.getppid()))
-    except (AttributeError, OSError):
-        return os.cpu_count() or 1
 
 
 def _measured_flops(device: torch.device, dtype: str) -> float:

@@ -80,7 +80,7 @@ def test_ranks_that_share_cores_share_their_peak():
 
 def test_ranks_of_this_node_are_read_from_the_launcher(monkeypatch):
     monkeypatch.setattr(hardware, "_measured_flops", lambda device, dtype: 8e9)
-    monkeypatch.setattr(hardware, "_cores_of_this_node", torch.get_num_threads)
+    monkeypatch.setattr(hardware, "cores_of_this_node", torch.get_num_threads)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     for variable in ("LOCAL_SIZE", "LOCAL_WORLD_SIZE"):  # DeepSpeed's launcher, torchrun
         monkeypatch.setenv(variable, "4")
