@@ -4,7 +4,9 @@
 #   deepspeed examples/pretrain_d12.sh --train.steps 100      (deepspeed's own options come before the file)
 #   bash examples/pretrain_d12.sh --train.steps 100           (the same with deepspeed's defaults)
 # --help lists every setting; megatron_iberis/config/recipes/d12.toml is the recipe.
-PATH="$(dirname "$0")/../.venv/bin:$PATH" exec deepspeed "$0" "$@"
+PATH="$(dirname "$0")/../.venv/bin:$PATH"
+command -v deepspeed >/dev/null || { echo "error: deepspeed is not installed: run make demo once, or pip install ." >&2; exit 2; }
+exec deepspeed --log_level error "$0" "$@"
 '''
 from megatron_iberis.stages.launch import launch
 

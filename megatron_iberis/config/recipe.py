@@ -28,13 +28,10 @@ from megatron_iberis.config.schema import (
     require,
 )
 
-if typing.TYPE_CHECKING:
+if sys.version_info >= (3, 11):
     import tomllib
 else:
-    try:
-        import tomllib
-    except ModuleNotFoundError:  # Python 3.10
-        import tomli as tomllib
+    import tomli as tomllib
 
 RECIPES = Path(__file__).parent / "recipes"
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -56,7 +57,7 @@ def _sample_text(folder: Path) -> str:
 
 
 def _train(folder: Path) -> None:
-    words = ["deepspeed", "examples/demo.sh", "--run.resume"]
+    words = ["deepspeed", "--log_level", "error", "examples/demo.sh", "--run.resume"]
     for key, path in (
         ("data.train", folder / "corpus_text_document"),
         ("data.val", folder / "corpus_val_text_document"),
@@ -76,8 +77,10 @@ def _run(words: list[str]) -> None:
     print(f"\n$ {shlex.join(words)}", flush=True)
     scripts = Path(sys.executable).parent
     program = sys.executable if words[0] == "python" else str(scripts / words[0])
-    path = f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}"
-    subprocess.run([program, *words[1:]], check=True, env={**os.environ, "PATH": path})
+    environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}"}
+    if not shutil.which("nvidia-smi"):
+        environment.setdefault("DS_ACCELERATOR", "cpu")  # else the launcher warns that it found no GPU
+    subprocess.run([program, *words[1:]], check=True, env=environment)
 
 
 def _tell(folder: Path) -> None:
