@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import sys
 import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
