@@ -4,5 +4,7 @@ import warnings
 
 __version__ = "0.1.0"
 
-# megatron-core says this at import; neither package is wanted here, and a user can do nothing about it.
+# What others warn of and a user can do nothing about: megatron-core wants packages that are not needed here, and
+# it and DeepSpeed call collectives by names that torch is about to change.
 warnings.filterwarnings("ignore", message="Transformer Engine and Apex are not installed")
+warnings.filterwarnings("ignore", message=r"`torch\.distributed\.\w+` is deprecated")

@@ -9,7 +9,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
+import time
 import traceback
+from multiprocessing.connection import wait
 from typing import Any
 
 
@@ -20,39 +22,58 @@ class Ranks:
     """
 
     def __init__(self, size: int) -> None:
+        self.size = size
+        self._start()
+
+    def __call__(self, function: Any, *args: Any, timeout: float = 240) -> list[Any]:
+        for pipe in self.pipes:
+            pipe.send((function, args))
+        replies: dict[int, Any] = {}
+        problem = ""
+        deadline = time.monotonic() + timeout
+        while len(replies) < self.size and time.monotonic() < deadline:
+            waiting = {pipe: rank for rank, pipe in enumerate(self.pipes) if rank not in replies}
+            for pipe in wait(list(waiting), deadline - time.monotonic()):
+                ok, reply = _receive(pipe)
+                replies[waiting[pipe]] = reply
+                if not ok:
+                    problem = problem or f"rank {waiting[pipe]}:\n{reply}"
+                    deadline = min(deadline, time.monotonic() + 5)  # the others may wait for this one for ever
+        if len(replies) < self.size:
+            self.close()
+            self._start()
+            problem = problem or f"of {self.size} ranks only {sorted(replies)} answered in {timeout} s"
+        assert not problem, problem
+        return [replies[rank] for rank in range(self.size)]
+
+    def _start(self) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         context = multiprocessing.get_context("spawn")
         self.pipes, self.processes = [], []
-        for rank in range(size):
+        for rank in range(self.size):
             ours, theirs = context.Pipe()
-            process = context.Process(target=_serve, args=(rank, size, port, theirs), daemon=True)
+            process = context.Process(target=_serve, args=(rank, self.size, port, theirs), daemon=True)
             process.start()
             theirs.close()  # so that a dead rank is seen as the end of its pipe
             self.pipes.append(ours)
             self.processes.append(process)
 
-    def __call__(self, function: Any, *args: Any, timeout: float = 240) -> list[Any]:
-        for pipe in self.pipes:
-            pipe.send((function, args))
-        replies = []
-        for rank, pipe in enumerate(self.pipes):
-            if not pipe.poll(timeout):
-                raise TimeoutError(f"rank {rank} gave no answer in {timeout} s")
-            replies.append(pipe.recv())
-        for rank, (ok, reply) in enumerate(replies):
-            if not ok:
-                raise AssertionError(f"rank {rank}:\n{reply}")
-        return [reply for _, reply in replies]
-
     def close(self) -> None:
         for pipe in self.pipes:
             pipe.close()
         for process in self.processes:
-            process.join(timeout=10)
+            process.join(timeout=2)
             if process.is_alive():
                 process.kill()
+
+
+def _receive(pipe: Any) -> tuple[bool, Any]:
+    try:
+        return pipe.recv()
+    except EOFError:
+        return False, "the process ended"
 
 
 def _serve(rank: int, size: int, port: int, pipe: Any) -> None:
