@@ -29,6 +29,13 @@ def two_ranks() -> Iterator[Ranks]:
     ranks.close()
 
 
+@pytest.fixture(scope="session")
+def four_ranks() -> Iterator[Ranks]:
+    ranks = Ranks(4)
+    yield ranks
+    ranks.close()
+
+
 @dataclass(frozen=True)
 class Corpus:
     """A small tokenizer and the token files that it made of the sample text."""

@@ -144,6 +144,10 @@ class ParallelConfig:
     """Tensor-parallel size: every matrix is split over so many ranks; keep it inside a node."""
     sequence: bool = False
     """Split norms and residuals by tokens over the tensor-parallel ranks too (saves memory)."""
+    context: int = 1
+    """Context-parallel size: every sequence is split over so many ranks, for long contexts."""
+    recompute: bool = False
+    """Keep only each layer's input for the backward pass and run the layer again: less memory, a third more work."""
     zero_stage: Literal[0, 1, 2, 3] = 1
     """DeepSpeed ZeRO: 0 shards nothing, 1 optimizer state, 2 gradients too, 3 parameters too."""
     timeout_minutes: float = 30.0
@@ -166,14 +170,34 @@ class ParallelConfig:
             not self.sequence or tp > 1,
             "parallel.sequence needs tensor parallelism: set parallel.tensor to 2 or more, or leave it out.",
         )
+        require(self.context >= 1, f"parallel.context is {self.context}: it must be at least 1.")
+        parts = self.context * (tp if self.sequence else 1)
         require(
-            not self.sequence or model.context % tp == 0,
-            f"model.context {model.context} cannot be split over {tp} sequence-parallel ranks: "
-            f"make it a multiple of {tp}.",
+            model.context % parts == 0,
+            f"model.context {model.context} cannot be split over {parts} ranks (context-parallel "
+            f"{self.context}{f' x sequence-parallel {tp}' if self.sequence else ''}): make it a multiple of {parts}.",
+        )
+        require(
+            self.context == 1 or model.context // self.context >= model.kernel - 1,
+            f"model.context {model.context} over {self.context} ranks leaves {model.context // self.context} tokens "
+            f"each, fewer than the {model.kernel - 1} that SLC2 looks back: use a smaller parallel.context.",
         )
         require(
             0 < self.timeout_minutes <= 100_000,
             f"parallel.timeout_minutes is {self.timeout_minutes}: it must be positive and at most 100,000.",
+        )
+
+    def check_processes(self, processes: int) -> None:
+        """Raises ValueError when so many processes cannot be split into groups of tensor x context."""
+        one = self.tensor * self.context
+        kind, choice = f"tensor-parallel groups of {self.tensor}", f"set parallel.tensor to a divisor of {processes}"
+        if self.context > 1:
+            kind = f"groups of {one} (tensor {self.tensor} x context {self.context})"
+            choice = f"choose parallel.tensor and parallel.context whose product divides {processes}"
+        require(
+            processes % one == 0,
+            f"{processes} processes cannot be split into {kind}: start a multiple of {one} "
+            f"(deepspeed --num_gpus {one} ...), or {choice}.",
         )
 
 

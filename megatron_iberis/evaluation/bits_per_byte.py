@@ -50,7 +50,8 @@ def evaluate(
     Data-parallel ranks share the samples; all run the same number of micro-batches (under ZeRO stage 3 each
     forward pass is a collective), those past the end with nothing counted.
     """
-    totals = torch.zeros(3, dtype=torch.float64, device=device)
+    nats = torch.zeros((), dtype=torch.float64, device=device)
+    counts = torch.zeros(2, dtype=torch.int64, device=device)
     token_bytes = token_bytes.to(device)
     per_round = micro_batch * groups.data_size
     for first in range(0, samples, per_round):
@@ -60,11 +61,12 @@ def evaluate(
         wanted = _not_yet_counted(start, micro_batch, samples, device) & (targets >= 0)
         lengths = torch.where(wanted, token_bytes[targets.clamp(min=0)], 0)
         targets = torch.where(lengths > 0, targets, -1)
-        loss = summed_loss(tokens, targets)
-        totals += torch.stack((loss.double(), (lengths > 0).sum().double(), lengths.sum().double()))
-    dist.all_reduce(totals, group=groups.data)
-    nats, count, size = totals.tolist()
-    return TextLoss(nats, int(count), int(size))
+        nats += summed_loss(tokens, targets).double()
+        counts += torch.stack(((lengths > 0).sum(), lengths.sum()))
+    dist.all_reduce(nats, group=groups.replica)  # a context-parallel rank has the loss of its chunk,
+    dist.all_reduce(counts, group=groups.data)  # but sees all of its targets
+    tokens_counted, bytes_counted = counts.tolist()
+    return TextLoss(nats.item(), tokens_counted, bytes_counted)
 
 
 def _not_yet_counted(start: int, count: int, samples: int, device: torch.device) -> torch.Tensor:

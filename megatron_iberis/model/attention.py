@@ -5,6 +5,9 @@
 
 Tensor parallelism splits query heads. Key-value heads are split too where they divide; where there are fewer
 of them than ranks, their (small) projections are replicated and each rank takes the heads that its queries need.
+
+Context parallelism splits the tokens into chunks. Where the heads divide, an all-to-all gives each rank whole
+sequences for a share of the heads; elsewhere keys and values are gathered, and the last chunks have more to do.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from megatron.core.tensor_parallel import gather_from_sequence_parallel_region
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.spec_utils import build_module
 from megatron.core.transformer.transformer_config import TransformerConfig
@@ -21,6 +25,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from megatron_iberis.kernels.attention import causal_attention
 from megatron_iberis.model.linear import ReplicatedLinear, column_linear, enter, row_linear
 from megatron_iberis.model.rotary import rotate
+from megatron_iberis.parallel.context import join_heads, split_heads
 
 
 @dataclass
@@ -46,7 +51,8 @@ class Attention(MegatronModule):
     ) -> None:
         super().__init__(config=config)
         width, heads = config.hidden_size, config.num_attention_heads
-        group = self.group = pg_collection.tp
+        group, self.context = pg_collection.tp, pg_collection.cp
+        self.group = group
         self.head_size = width // heads
         self.share_kv = kv_heads % group.size() != 0
         self.linear_q = column_linear(submodules.linear_q, width, width, config, group)
@@ -62,9 +68,9 @@ class Attention(MegatronModule):
     def forward(
         self, hidden_states: torch.Tensor, *_: Any, rotary_pos_emb: Any = None, **__: Any
     ) -> tuple[torch.Tensor, None]:
-        """[T (/TP when sequence-parallel), B, E] -> the same shape, and no bias.
+        """[T (/TP when sequence-parallel), B, E] -> the same shape, and no bias. T is this rank's chunk.
 
-        rotary_pos_emb: (cos, sin), each fp32 [T, 1, 1, D/2].
+        rotary_pos_emb: (cos, sin) of the chunk's positions, each fp32 [T, 1, 1, D/2].
         """
         h = enter(hidden_states, self.config.sequence_parallel, self.group)  # [T, B, E]
         q, k, v = (self._heads(layer(h)[0]) for layer in (self.linear_q, self.linear_k, self.linear_v))
@@ -72,8 +78,20 @@ class Attention(MegatronModule):
             k, v = self._own_kv(k), self._own_kv(v)
         cos, sin = rotary_pos_emb
         q, k = (self._norm(rotate(x, cos, sin)).to(v.dtype) for x in (q, k))
-        y = causal_attention(q, k, v)  # [T, B, H/TP, D]
+        y = self._attend(q, k, v)  # [T, B, H/TP, D]
         return self.linear_proj(y.flatten(-2))
+
+    def _attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        """Attention of this rank's chunk to all tokens up to it: q [T, B, H/TP, D] -> the same."""
+        size, rank = self.context.size(), self.context.rank()
+        if size == 1:
+            return causal_attention(q, k, v)
+        if q.shape[2] % size == 0 and k.shape[2] % size == 0:  # whole sequences for a share of the heads
+            q, k, v = (split_heads(x, self.context) for x in (q, k, v))
+            return join_heads(causal_attention(q, k, v), self.context)
+        end = (rank + 1) * q.shape[0]
+        k, v = (gather_from_sequence_parallel_region(x, group=self.context)[:end] for x in (k, v))
+        return causal_attention(q, k, v)
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
         return x.unflatten(-1, (-1, self.head_size))  # [T, B, heads, D]

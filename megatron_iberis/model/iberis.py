@@ -2,7 +2,8 @@
 
 * Blocks: x += mixer(norm(x)); x += mlp(norm(x)). The mixer is SLC2, or attention in every `slc_rate`-th and the
   last layer. MLP: relu squared. RMS norms without weights, no biases, no dropout, no positions but rotary ones.
-* Tensor parallelism splits heads, MLP channels and vocabulary; sequence parallelism what is left between.
+* Tensor parallelism splits heads, MLP channels and vocabulary; sequence parallelism what is left between; context
+  parallelism the tokens of each sequence.
 * Tokens come in as [B, T]; inside, Megatron's order [T, B, E] holds.
 """
 
@@ -10,7 +11,11 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from megatron.core.tensor_parallel import VocabParallelEmbedding, gather_from_tensor_model_parallel_region
+from megatron.core.tensor_parallel import (
+    VocabParallelEmbedding,
+    gather_from_sequence_parallel_region,
+    gather_from_tensor_model_parallel_region,
+)
 from megatron.core.transformer.transformer_block import TransformerBlock
 from torch import nn
 
@@ -26,7 +31,13 @@ from megatron_iberis.parallel.groups import ParallelGroups
 class Iberis(nn.Module):
     """The language model, or this rank's part of it. Weights are uninitialised: see `initialization.py`."""
 
-    def __init__(self, config: ModelConfig, groups: ParallelGroups, sequence_parallel: bool = False) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        groups: ParallelGroups,
+        sequence_parallel: bool = False,
+        recompute: bool = False,
+    ) -> None:
         super().__init__()
         self.config, self.groups = config, groups
         size = groups.tensor_size
@@ -40,7 +51,7 @@ class Iberis(nn.Module):
             config=core,
             tp_group=groups.tensor,
         )
-        self.decoder = TransformerBlock(core, block_spec(config), pg_collection=groups.collection())
+        self.decoder = TransformerBlock(core, block_spec(config, recompute), pg_collection=groups.collection())
         self.head = Head(config, groups, self.sequence_parallel)
         self.rotary = RotaryTable(config.width // config.heads, config.rope_base)
 
@@ -48,14 +59,30 @@ class Iberis(nn.Module):
         """The summed loss in nats over targets >= 0 (fp32 scalar), or without targets the logits.
 
         tokens: int64 [B, T]; targets: int64 [B, T], -1 is ignored. Logits: fp32 [B, T, V], soft-capped.
+        Context-parallel ranks are given the same whole sequences; each works on its chunk, and its loss is the sum
+        over that. Raises ValueError when T cannot be split into equal chunks.
         """
+        chunk = self._own_chunk(tokens.shape[1])
+        rotary = self.rotary(tokens.shape[1], tokens.device)
+        tokens, rotary = tokens[:, chunk], (rotary[0][chunk], rotary[1][chunk])
         x = self.embedding(tokens)  # [B, T, E], or [T/TP, B, E] when sequence-parallel
         if not self.sequence_parallel:
             x = x.transpose(0, 1)
         x = F.rms_norm(x.contiguous(), (self.config.width,), eps=self.config.norm_eps)
-        rotary = self.rotary(tokens.shape[1], tokens.device)
         x = self.decoder(hidden_states=x, attention_mask=None, rotary_pos_emb=rotary)
-        return self.head(x, None if targets is None else targets.t())
+        if targets is not None:
+            return self.head(x, targets[:, chunk].t())
+        logits = self.head(x, None)  # [t, B, V]
+        whole = gather_from_sequence_parallel_region(
+            logits, tensor_parallel_output_grad=False, group=self.groups.context
+        )
+        return whole.transpose(0, 1)
+
+    def _own_chunk(self, length: int) -> slice:
+        size, rank = self.groups.context_size, self.groups.context_rank
+        if length % size:
+            raise ValueError(f"{length} tokens cannot be split over {size} context-parallel ranks: pad them.")
+        return slice(rank * length // size, (rank + 1) * length // size)
 
 
 class Head(nn.Module):
@@ -71,14 +98,14 @@ class Head(nn.Module):
         self.sequence_parallel, self.group = sequence_parallel, groups.tensor
 
     def forward(self, x: torch.Tensor, targets: torch.Tensor | None) -> torch.Tensor:
-        """x: [T (/TP), B, E]; targets: [T, B] or None. Summed loss (scalar), or logits [B, T, V]."""
+        """x: [T (/TP), B, E]; targets: [T, B] or None. Summed loss (scalar), or logits [T, B, V]."""
         x = enter(x, self.sequence_parallel, self.group)
         if targets is not None:
             x, targets = x.flatten(0, 1), targets.flatten()
             return linear_cross_entropy(x, self.weight, targets, self.softcap, self.first, self.padding, self.group)
         logits = softcapped_logits(x, self.weight, self.softcap)  # [T, B, V/TP]
         logits = gather_from_tensor_model_parallel_region(logits, group=self.group)
-        return logits[..., : self.vocab_size].transpose(0, 1)
+        return logits[..., : self.vocab_size]
 
 
 def padded_vocabulary(vocab_size: int, tensor_size: int) -> int:

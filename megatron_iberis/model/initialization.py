@@ -66,9 +66,11 @@ def fill_parameters(shards: Iterable[Shard], full: Mapping[str, torch.Tensor]) -
             shard.parameter.copy_(shard.of(full[name]))
 
 
-def build_model(config: ModelConfig, groups: ParallelGroups, sequence_parallel: bool = False) -> Iberis:
+def build_model(
+    config: ModelConfig, groups: ParallelGroups, sequence_parallel: bool = False, recompute: bool = False
+) -> Iberis:
     """This rank's part of a new model, its parameters marked for DeepSpeed, still to be filled."""
     prepare_megatron()
-    model = Iberis(config, groups, sequence_parallel)
+    model = Iberis(config, groups, sequence_parallel, recompute)
     mark_tensor_parallel(model)
     return model

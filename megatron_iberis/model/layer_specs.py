@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from megatron.core.fusions.fused_bias_dropout import get_bias_dropout_add
@@ -11,6 +13,7 @@ from megatron.core.transformer.spec_utils import ModuleSpec
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules
 from megatron.core.transformer.transformer_config import TransformerConfig
 from megatron.core.transformer.transformer_layer import TransformerLayer, TransformerLayerSubmodules
+from torch.utils.checkpoint import checkpoint
 
 from megatron_iberis.config import ModelConfig
 from megatron_iberis.model.attention import Attention, AttentionSubmodules
@@ -47,20 +50,33 @@ def transformer_config(model: ModelConfig, tensor_size: int, sequence_parallel: 
     )
 
 
-def block_spec(model: ModelConfig) -> TransformerBlockSubmodules:
+class RecomputedLayer(TransformerLayer):
+    """A transformer layer that keeps its input alone and runs again in the backward pass.
+
+    megatron-core's own recomputation saves and restores CUDA random states; there is no dropout here, and CPUs.
+    """
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        if not torch.is_grad_enabled():
+            return super().forward(*args, **kwargs)
+        return checkpoint(super().forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
+
+
+def block_spec(model: ModelConfig, recompute: bool = False) -> TransformerBlockSubmodules:
     """One spec a layer: attention where `model.is_attention` says so, SLC2 elsewhere; norms without weights."""
+    layer_class = RecomputedLayer if recompute else TransformerLayer
     return TransformerBlockSubmodules(
         layer_specs=[
-            _layer_spec(_attention_spec(model) if model.is_attention(layer) else _slc2_spec(model))
+            _layer_spec(layer_class, _attention_spec(model) if model.is_attention(layer) else _slc2_spec(model))
             for layer in range(model.depth)
         ],
         layer_norm=RMSNorm,
     )
 
 
-def _layer_spec(mixer: ModuleSpec) -> ModuleSpec:
+def _layer_spec(layer_class: type[TransformerLayer], mixer: ModuleSpec) -> ModuleSpec:
     return ModuleSpec(
-        module=TransformerLayer,
+        module=layer_class,
         submodules=TransformerLayerSubmodules(
             input_layernorm=RMSNorm,
             self_attention=mixer,

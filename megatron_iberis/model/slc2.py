@@ -6,12 +6,14 @@
 * Optionally RMS norm of y over all E channels; then the output projection.
 
 Tensor parallelism splits by heads: x, B, the convolution's channels and y by E, alpha by H; A is replicated.
+Context parallelism splits the tokens: only the convolution looks across the border, K-1 tokens back.
 Source: Liquid_Time_nanochat, gpt.py (the code that runs, not its README).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +25,7 @@ from torch import nn
 from megatron_iberis.kernels.short_convolution import gated_short_convolution
 from megatron_iberis.model.linear import column_linear, enter, row_linear
 from megatron_iberis.model.norm import split_rms_norm
+from megatron_iberis.parallel.context import tail_of_previous
 
 
 @dataclass
@@ -37,14 +40,20 @@ class SLC2Submodules:
 
 
 class ShortConvolution(nn.Module):
-    """The taps of a depthwise causal convolution, [E / TP, 1, K]."""
+    """The gates around a depthwise causal convolution, whose taps it holds, [E / TP, 1, K].
 
-    def __init__(self, channels: int, kernel: int, dtype: torch.dtype) -> None:
+    Under context parallelism it begins with the last K-1 steps of the chunk before.
+    """
+
+    def __init__(self, channels: int, kernel: int, dtype: torch.dtype, context: Any) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(channels, 1, kernel, dtype=dtype))
+        self.before = None
+        if context.size() > 1 and kernel > 1:
+            self.before = partial(tail_of_previous, length=kernel - 1, group=context)
 
     def forward(self, x: torch.Tensor, alpha: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return gated_short_convolution(x, alpha, a, b, self.weight)
+        return gated_short_convolution(x, alpha, a, b, self.weight, self.before)
 
 
 class SLC2(MegatronModule):
@@ -66,11 +75,11 @@ class SLC2(MegatronModule):
         self.linear_alpha = column_linear(submodules.linear_alpha, width, heads, config, group)
         self.linear_a = build_module(submodules.linear_a, width, width // heads, config=config, tp_group=group)
         self.linear_b = column_linear(submodules.linear_b, width, width, config, group)
-        self.conv = ShortConvolution(width // group.size(), kernel, config.params_dtype)
+        self.conv = ShortConvolution(width // group.size(), kernel, config.params_dtype, pg_collection.cp)
         self.linear_proj = row_linear(submodules.linear_proj, width, width, config, group)
 
     def forward(self, hidden_states: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, None]:
-        """[T (/TP when sequence-parallel), B, E] -> the same shape, and no bias."""
+        """[T (/TP when sequence-parallel), B, E], T this rank's chunk, -> the same shape, and no bias."""
         h = enter(hidden_states, self.config.sequence_parallel, self.group)  # [T, B, E]
         x, _bias = self.linear_x(h)  # [T, B, E/TP]
         alpha, _bias = self.linear_alpha(h)  # [T, B, H/TP]

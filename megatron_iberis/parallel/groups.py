@@ -1,6 +1,7 @@
 """The process groups of a run, and the `mpu` object that DeepSpeed is given.
 
-* Ranks are laid out with tensor parallelism fastest: ranks 0 .. TP-1 split one copy of the model.
+* Ranks are laid out with tensor parallelism fastest, then context, then data: ranks 0 .. TP-1 split one copy of the
+  model, the CP copies after each other split one batch of sequences.
 * Groups are held by a `ParallelGroups` and handed to whoever needs them; megatron-core's global
   `parallel_state` is not used.
 """
@@ -16,43 +17,54 @@ import torch
 import torch.distributed as dist
 from megatron.core.process_groups_config import ProcessGroupCollection
 
+from megatron_iberis.config import ParallelConfig
+
 
 @dataclass(frozen=True)
 class ParallelGroups:
-    """This rank's groups. `tensor`: the ranks that share one copy; `data`: those with the same shard of it."""
+    """This rank's groups, and the ranks in them."""
 
     tensor: Any
+    """The ranks that share one copy of the model."""
+    context: Any
+    """The ranks that share the sequences of one batch."""
     data: Any
+    """The ranks with the same part of the model and of the sequences, for different batches."""
+    replica: Any
+    """The ranks with the same part of the model, context x data: gradients are averaged, ZeRO shards over it."""
     alone: Any
     """A group of this rank only, for the kinds of parallelism that are not used."""
     tensor_ranks: tuple[int, ...]
+    context_ranks: tuple[int, ...]
     data_ranks: tuple[int, ...]
+    replica_ranks: tuple[int, ...]
 
     @classmethod
-    def create(cls, tensor: int = 1) -> ParallelGroups:
+    def create(cls, tensor: int = 1, context: int = 1) -> ParallelGroups:
         """Groups over all ranks of the default process group; every rank must call this.
 
-        Raises ValueError when the number of processes is no multiple of the tensor-parallel size.
+        Raises ValueError when the number of processes is no multiple of tensor x context.
         """
         world, rank = dist.get_world_size(), dist.get_rank()
-        if world % tensor:
-            raise ValueError(
-                f"{world} processes cannot be split into tensor-parallel groups of {tensor}: start a multiple of "
-                f"{tensor} (deepspeed --num_gpus), or set parallel.tensor to a divisor of {world}."
-            )
-        tensor_sets = [tuple(range(first, first + tensor)) for first in range(0, world, tensor)]
-        data_sets = [tuple(range(first, world, tensor)) for first in range(tensor)]
+        ParallelConfig(tensor=tensor, context=context).check_processes(world)
+        one = tensor * context  # ranks that work on one batch
+        sets: dict[str, list[tuple[int, ...]]] = {
+            "tensor": [tuple(range(first, first + tensor)) for first in range(0, world, tensor)],
+            "context": [
+                tuple(range(first + t, first + one, tensor)) for first in range(0, world, one) for t in range(tensor)
+            ],
+            "data": [tuple(range(first, world, one)) for first in range(one)],
+            "replica": [tuple(range(first, world, tensor)) for first in range(tensor)],
+            "alone": [(r,) for r in range(world)],
+        }
         own: dict[str, tuple[Any, tuple[int, ...]]] = {}
-        for kind, sets in (
-            ("tensor", tensor_sets),
-            ("data", data_sets),
-            ("alone", [(r,) for r in range(world)]),
-        ):
-            for ranks in sets:  # every rank takes part in making every group
+        for kind, kind_sets in sets.items():
+            for ranks in kind_sets:  # every rank takes part in making every group
                 group = dist.new_group(list(ranks))
                 if rank in ranks:
                     own[kind] = (group, ranks)
-        return cls(own["tensor"][0], own["data"][0], own["alone"][0], own["tensor"][1], own["data"][1])
+        groups = {kind: group for kind, (group, _) in own.items()}
+        return cls(**groups, **{f"{kind}_ranks": ranks for kind, (_, ranks) in own.items() if kind != "alone"})
 
     @property
     def tensor_size(self) -> int:
@@ -61,6 +73,18 @@ class ParallelGroups:
     @property
     def tensor_rank(self) -> int:
         return self.tensor_ranks.index(dist.get_rank())
+
+    @property
+    def context_size(self) -> int:
+        return len(self.context_ranks)
+
+    @property
+    def context_rank(self) -> int:
+        return self.context_ranks.index(dist.get_rank())
+
+    @property
+    def replica_size(self) -> int:
+        return len(self.replica_ranks)
 
     @property
     def data_size(self) -> int:
@@ -73,13 +97,13 @@ class ParallelGroups:
     def collection(self) -> ProcessGroupCollection:
         """The same as megatron-core's modules want it."""
         groups = ProcessGroupCollection()
-        groups.tp, groups.pp, groups.cp = self.tensor, self.alone, self.alone
-        groups.dp = groups.dp_cp = self.data
+        groups.tp, groups.pp, groups.cp = self.tensor, self.alone, self.context
+        groups.dp = groups.dp_cp = self.replica
         return groups
 
 
 class DeepSpeedTopology:
-    """What DeepSpeed asks of an `mpu`: the model-parallel group is the tensor-parallel one.
+    """What DeepSpeed asks of an `mpu`: its model-parallel group is our `tensor`, its data-parallel one `replica`.
 
     It must not have `initialize_sequence_parallel`: its presence makes DeepSpeed ignore tensor parallelism.
     """
@@ -104,16 +128,16 @@ class DeepSpeedTopology:
         return self._groups.tensor_ranks[0]
 
     def get_data_parallel_group(self) -> Any:
-        return self._groups.data
+        return self._groups.replica
 
     def get_data_parallel_group_ranks(self) -> list[int]:
-        return list(self._groups.data_ranks)
+        return list(self._groups.replica_ranks)
 
     def get_data_parallel_rank(self) -> int:
-        return self._groups.data_rank
+        return self._groups.replica_ranks.index(dist.get_rank())
 
     def get_data_parallel_world_size(self) -> int:
-        return self._groups.data_size
+        return self._groups.replica_size
 
     def get_pipeline_model_parallel_world_size(self) -> int:
         return 1

@@ -62,7 +62,7 @@ class Sample:
                 recipe.train.sample_tokens,
                 self.engine.device,
                 context=recipe.model.context,
-                multiple=self.engine.groups.tensor_size,
+                multiple=self.engine.groups.tensor_size * self.engine.groups.context_size * recipe.model.kernel,
             )
             texts.append((prompt, self.tokenizer.decode(i for i in ids if i < self.tokenizer.vocab_size)))
         if self.monitor:

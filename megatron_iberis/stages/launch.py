@@ -42,13 +42,9 @@ def launch(stage: str, name: str) -> None:
 
 def check_processes(recipe: Recipe, processes: int) -> None:
     """Raises ValueError when the recipe cannot be spread over so many processes."""
-    tensor = recipe.parallel.tensor
-    if processes % tensor:
-        raise ValueError(
-            f"{processes} processes cannot be split into tensor-parallel groups of {tensor}: start a multiple of "
-            f"{tensor} (deepspeed --num_gpus {tensor} ...), or set parallel.tensor to a divisor of {processes}."
-        )
-    recipe.train.accumulation(recipe.model, processes // tensor)
+    parallel = recipe.parallel
+    parallel.check_processes(processes)
+    recipe.train.accumulation(recipe.model, processes // (parallel.tensor * parallel.context))
 
 
 def _recipe_and_overrides(name: str, words: Sequence[str]) -> tuple[str, list[str]]:

@@ -36,7 +36,7 @@ def run(recipe: Recipe, inputs: Inputs) -> int:
     device = start_process_group(recipe.parallel.timeout_minutes)
     peak = peak_flops(device, recipe.train.dtype) if dist.get_rank() == 0 else None
     dist.barrier()  # a CPU's peak is measured: nobody else may be busy meanwhile
-    groups = ParallelGroups.create(recipe.parallel.tensor)
+    groups = ParallelGroups.create(recipe.parallel.tensor, recipe.parallel.context)
     torch.manual_seed(recipe.train.seed)  # nothing draws from it today; a run is to have no other start
     folder = Path(recipe.run.folder)
     checkpoint = Checkpoint(inputs.checkpoint) if inputs.checkpoint else None
@@ -116,16 +116,15 @@ def _start_monitor(
     recipe: Recipe, inputs: Inputs, folder: Path, first_step: int, engine: Engine, peak: Peak
 ) -> Monitor:
     model, parallel, groups = recipe.model, recipe.parallel, engine.groups
-    monitor = Monitor(
-        folder, recipe, dist.get_world_size(), first_step, peak_flops(engine.device, recipe.train.dtype)
-    )
+    monitor = Monitor(folder, recipe, dist.get_world_size(), first_step, peak)
     attention = len(model.attention_layers)
     monitor.start(
         [
             f"model: {model.parameter_count():,} parameters, {model.depth} layers ({model.depth - attention} SLC2, "
             f"{attention} attention), width {model.width}, {model.heads} heads, vocabulary {model.vocab_size:,}",
-            f"layout: tensor {groups.tensor_size}{' + sequence' if parallel.sequence else ''} x data "
-            f"{groups.data_size}, ZeRO {parallel.zero_stage}, {recipe.train.dtype} on {engine.device.type}",
+            f"layout: tensor {groups.tensor_size}{' + sequence' if parallel.sequence else ''} x context "
+            f"{groups.context_size} x data {groups.data_size}, ZeRO {parallel.zero_stage}, "
+            f"{recipe.train.dtype} on {engine.device.type}",
             f"batch: {recipe.train.batch_tokens:,} tokens = {recipe.train.device_batch} rows x {model.context} x "
             f"{groups.data_size} ranks x {engine.accumulation} micro-batches",
             f"data: {inputs.train.num_tokens:,} tokens in {inputs.train.num_documents:,} documents; "

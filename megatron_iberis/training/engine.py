@@ -45,7 +45,7 @@ class Engine:
     ) -> None:
         self.recipe, self.groups, self.device = recipe, groups, device
         self.accumulation = recipe.train.accumulation(recipe.model, groups.data_size)
-        model = build_model(recipe.model, groups, recipe.parallel.sequence)
+        model = build_model(recipe.model, groups, recipe.parallel.sequence, recipe.parallel.recompute)
         self.shards = {shard.name: shard for shard in shards(model)}
         if weights is None:
             weights = InitialWeights(self.shards.values(), recipe.train.seed)
@@ -71,7 +71,7 @@ class Engine:
             engine, *_ = deepspeed.initialize(
                 model=model,
                 optimizer=self.optimizer,
-                config=deepspeed_config(self.recipe, self.groups.data_size),
+                config=deepspeed_config(self.recipe, self.groups),
                 mpu=self.topology,
                 dist_init_required=False,
             )
@@ -93,8 +93,8 @@ class Engine:
         steps = self.recipe.train.steps
         self.optimizer.set_schedule(lr_multiplier(step, steps, config), muon_momentum(step, config))
         micro_batches = list(batches)
-        targets = self._sum_over_data(sum(int((b.targets >= 0).sum()) for b in micro_batches))
-        share = self.accumulation * self.groups.data_size / max(1.0, targets)
+        targets = self._sum(sum(int((b.targets >= 0).sum()) for b in micro_batches), self.groups.data)
+        share = self.accumulation * self.groups.replica_size / max(1.0, targets)
         total = torch.zeros((), device=self.device)
         self.deepspeed.train()
         for batch in micro_batches:
@@ -105,7 +105,7 @@ class Engine:
             self.deepspeed.step()
         if norm is None:
             norm = self.deepspeed.get_global_grad_norm()
-        return StepResult(self._sum_over_data(total.item()) / max(1.0, targets), float(norm))
+        return StepResult(self._sum(total.item(), self.groups.replica) / max(1.0, targets), float(norm))
 
     def _clip_without_zero(self) -> float | None:
         """Without ZeRO, DeepSpeed clips but doesn't tell the norm: do it here. None elsewhere, and between steps."""
@@ -116,20 +116,23 @@ class Engine:
         limit = self.recipe.optimizer.clip or float("inf")
         return float(clip_grad_norm_(self.deepspeed.module.parameters(), limit, mpu=self.topology))
 
-    def _sum_over_data(self, value: float) -> float:
+    def _sum(self, value: float, group: Any) -> float:
         total = torch.tensor(value, dtype=torch.float64, device=self.device)
-        torch.distributed.all_reduce(total, group=self.groups.data)
+        torch.distributed.all_reduce(total, group=group)
         return total.item()
 
 
-def deepspeed_config(recipe: Recipe, data_parallel: int) -> dict[str, Any]:
-    """DeepSpeed's JSON for the recipe, with the recipe's [deepspeed] table laid over it."""
+def deepspeed_config(recipe: Recipe, groups: ParallelGroups) -> dict[str, Any]:
+    """DeepSpeed's JSON for the recipe, with the recipe's [deepspeed] table laid over it.
+
+    Its data-parallel ranks are our replicas: it counts context-parallel ranks' batches as different ones.
+    """
     train, stage = recipe.train, recipe.parallel.zero_stage
-    accumulation = train.accumulation(recipe.model, data_parallel)
+    accumulation = train.accumulation(recipe.model, groups.data_size)
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": train.device_batch,
         "gradient_accumulation_steps": accumulation,
-        "train_batch_size": train.device_batch * accumulation * data_parallel,
+        "train_batch_size": train.device_batch * accumulation * groups.replica_size,
         "gradient_clipping": recipe.optimizer.clip if stage > 0 else 0.0,
         "zero_optimization": {"stage": stage},
         "zero_allow_untested_optimizer": True,  # "untested" is every optimizer that is not DeepSpeed's own

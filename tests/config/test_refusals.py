@@ -162,7 +162,7 @@ IMPOSSIBLE = [
     ("--parallel.sequence", "parallel.sequence needs tensor parallelism: set parallel.tensor to 2 or more"),
     (
         "--parallel.sequence --parallel.tensor 2 --model.context 2047 --train.batch_tokens 65504",
-        "model.context 2047 cannot be split over 2 sequence-parallel ranks: make it a multiple of 2",
+        "model.context 2047 cannot be split over 2 ranks (context-parallel 1 x sequence-parallel 2)",
     ),
     ("--parallel.zero_stage 0", "set parallel.zero_stage to 1, 2 or 3, or train.dtype to fp32"),
     ("--train.batch_tokens 1000", "train.batch_tokens 1000 is no multiple of train.device_batch x model.context"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from megatron_iberis.model.initialization import build_model, fill_parameters
 from megatron_iberis.model.parameters import shards
@@ -12,25 +13,31 @@ from tests.golden_cases import CASES, model_config, tensors
 from tests.ranks import Ranks
 
 
-def deviations(case: str, tensor_size: int, sequence_parallel: bool) -> dict[str, float]:
+def deviations(
+    case: str, tensor_size: int, sequence_parallel: bool, context_size: int = 1, recompute: bool = False
+) -> dict[str, float]:
     """Runs on a rank: largest deviation of logits, loss and (relative norm) gradients from the golden case."""
     config, golden = model_config(case), tensors(case, "batch")
-    model = build_model(config, ParallelGroups.create(tensor_size), sequence_parallel)
+    groups = ParallelGroups.create(tensor_size, context_size)
+    model = build_model(config, groups, sequence_parallel, recompute)
     fill_parameters(shards(model), tensors(case, "weights"))
     targets = golden["targets"]
     with torch.no_grad():
         logits = model(golden["input_ids"])
     loss = model(golden["input_ids"], targets) / (targets >= 0).sum()
     loss.backward()
+    total = loss.detach()
+    dist.all_reduce(total, group=groups.context)  # each rank has the loss of its chunk
     gradients = tensors(case, "grads")
     worst = 0.0
     for shard in shards(model):
         want, got = shard.of(gradients[shard.name]), shard.parameter.grad
         assert got is not None
+        dist.all_reduce(got, group=groups.context)
         worst = max(worst, ((got - want).norm() / want.norm()).item())
     return {
         "logits": (logits - golden["logits"]).abs().max().item(),
-        "loss": (loss.detach() - golden["loss"]).abs().item(),
+        "loss": (total - golden["loss"]).abs().item(),
         "gradients": worst,
     }
 
@@ -42,12 +49,36 @@ def check(found: list[dict[str, float]]) -> None:
         assert rank["gradients"] <= 5e-5
 
 
+@pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("case", CASES)
-def test_logits_loss_and_gradients_equal_golden(one_rank: Ranks, case: str) -> None:
-    check(one_rank(deviations, case, 1, False))
+def test_logits_loss_and_gradients_equal_golden(one_rank: Ranks, case: str, recompute: bool) -> None:
+    check(one_rank(deviations, case, 1, False, 1, recompute))
 
 
 @pytest.mark.parametrize("sequence_parallel", [False, True])
 @pytest.mark.parametrize("case", CASES)
 def test_tp2_logits_loss_and_gradients_equal_golden(two_ranks: Ranks, case: str, sequence_parallel: bool) -> None:
     check(two_ranks(deviations, case, 2, sequence_parallel))
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize("case", CASES)
+def test_cp2_logits_loss_and_gradients_equal_golden(two_ranks: Ranks, case: str, recompute: bool) -> None:
+    """jp_gqa has one key-value head: keys and values are gathered; the others go all-to-all over heads."""
+    check(two_ranks(deviations, case, 1, False, 2, recompute))
+
+
+FOUR = [
+    (2, False, 2, False),
+    (2, True, 2, True),
+    (1, False, 4, False),  # en_gqa has two key-value heads: they cannot go all-to-all here
+    (4, True, 1, False),
+]
+
+
+@pytest.mark.parametrize(("tensor", "sequence", "context", "recompute"), FOUR)
+@pytest.mark.parametrize("case", CASES)
+def test_four_ranks_logits_loss_and_gradients_equal_golden(
+    four_ranks: Ranks, case: str, tensor: int, sequence: bool, context: int, recompute: bool
+) -> None:
+    check(four_ranks(deviations, case, tensor, sequence, context, recompute))

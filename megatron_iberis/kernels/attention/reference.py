@@ -8,10 +8,11 @@ import torch
 
 
 def causal_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """As `kernels.attention.causal_attention`: q [T, B, H, D], k and v [T, B, KV, D] -> [T, B, H, D]."""
+    """As `kernels.attention.causal_attention`: q [T, B, H, D], k and v [S, B, KV, D] -> [T, B, H, D]."""
     time, _, heads, size = q.shape
+    before = k.shape[0] - time
     k, v = (x.repeat_interleave(heads // x.shape[2], dim=2) for x in (k, v))
     scores = torch.einsum("tbhd,sbhd->bhts", q, k) / math.sqrt(size)
-    future = torch.ones(time, time, dtype=torch.bool, device=q.device).triu(1)
+    future = torch.ones(time, before + time, dtype=torch.bool, device=q.device).triu(before + 1)
     weights = scores.masked_fill(future, float("-inf")).softmax(dim=-1)
     return torch.einsum("bhts,sbhd->tbhd", weights, v)

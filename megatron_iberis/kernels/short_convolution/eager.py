@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 
 
 def gated_short_convolution(
-    x: torch.Tensor, alpha: torch.Tensor, a: torch.Tensor, b: torch.Tensor, weight: torch.Tensor
+    x: torch.Tensor,
+    alpha: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    weight: torch.Tensor,
+    before: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """As `reference.gated_short_convolution`: x, b [T, B, E], alpha [T, B, H], a [T, B, E/H] -> [T, B, E]."""
+    """As `reference.gated_short_convolution`: x, b [T, B, E], alpha [T, B, H], a [T, B, E/H] -> [T, B, E].
+
+    before: given the convolution's input u [T, B, E], returns the K-1 steps before it; zeros by default.
+    """
     outer = F.silu(alpha).unsqueeze(-1) * a.unsqueeze(-2)  # [T, B, H, E/H]
     u = F.silu(outer.flatten(-2)) * x
-    return b * F.silu(causal_convolution(u, weight))
+    return b * F.silu(causal_convolution(u, weight, before(u) if before else None))
 
 
-def causal_convolution(u: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Depthwise causal convolution over the first dimension: z[t] = sum_j w[j] u[t - (K-1) + j], zeros before 0.
+def causal_convolution(u: torch.Tensor, weight: torch.Tensor, before: torch.Tensor | None = None) -> torch.Tensor:
+    """Depthwise causal convolution over the first dimension: z[t] = sum_j w[j] u[t - (K-1) + j].
 
-    u: [T, B, E]; weight: [E, 1, K]. Returns [T, B, E].
+    u: [T, B, E]; weight: [E, 1, K]; before: what precedes u, [K-1, B, E], zeros by default. Returns [T, B, E].
     """
     time = u.shape[0]
     taps = weight.squeeze(1).unbind(-1)  # K x [E]
-    padded = F.pad(u, (0, 0, 0, 0, len(taps) - 1, 0))  # [K-1 + T, B, E]
+    padded = F.pad(u, (0, 0, 0, 0, len(taps) - 1, 0)) if before is None else torch.cat((before, u))  # [K-1 + T, B, E]
     z = taps[0] * padded[:time]
     for j, tap in enumerate(taps[1:], start=1):
         z = torch.addcmul(z, tap, padded[j : j + time])
