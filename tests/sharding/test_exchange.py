@@ -1,0 +1,145 @@
+"""Full tensors out of pieces and back: for any cut, any mix of tensor and data parallelism."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from megatron_iberis.model.parameters import Shard
+from megatron_iberis.sharding.exchange import Exchange
+from megatron_iberis.sharding.layout import Piece
+from tests.model.comparison import groups_of
+from tests.ranks import Ranks
+
+quickly = settings(
+    max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A full tensor: `padded` indices along dim 0 when it is split there, of which shape[0] are real."""
+
+    shape: tuple[int, ...]
+    dim: int | None
+    padded: int
+
+
+def specs(rng: random.Random, parts: int) -> dict[str, Spec]:
+    found = {}
+    for i in range(rng.randint(1, 7)):
+        shape = [rng.randint(1, 9) for _ in range(rng.choice((2, 2, 2, 3)))]
+        dim = rng.choice((None, 0, 1))
+        if dim is not None:
+            shape[dim] *= parts
+        padded = shape[0]
+        if dim == 0 and shape[0] > 1 and rng.random() < 0.5:
+            shape[0] -= rng.randint(1, min(parts, shape[0] - 1))  # a vocabulary, say, that the parts do not divide
+        found[f"t{i}"] = Spec(tuple(shape), dim, padded)
+    return found
+
+
+def full(spec: Spec, name: str) -> torch.Tensor:
+    values = torch.arange(math.prod(spec.shape), dtype=torch.float32).view(spec.shape)
+    return values + 1 + 1000 * int(name[1:])
+
+
+def part(spec: Spec, tensor: torch.Tensor, rank: int, parts: int) -> torch.Tensor:
+    """A tensor-parallel rank's part, written without the code under test."""
+    if spec.dim is None:
+        return tensor
+    padding = torch.zeros(spec.padded - spec.shape[0], *spec.shape[1:]) if spec.dim == 0 else tensor[:0]
+    return torch.cat((tensor, padding)).chunk(parts, spec.dim)[rank]
+
+
+def cut(rng: random.Random, local: dict[str, torch.Tensor], holders: int) -> list[list[tuple[str, int, int]]]:
+    """(name, start, length) runs of the local tensors, cut at any place and dealt out to `holders` ranks."""
+    dealt: list[list[tuple[str, int, int]]] = [[] for _ in range(holders)]
+    for name, tensor in local.items():
+        borders = sorted({0, tensor.numel(), *(rng.randint(0, tensor.numel()) for _ in range(rng.randint(0, 3)))})
+        for start, end in itertools.pairwise(borders):
+            dealt[rng.randrange(holders)].append((name, start, end - start))
+    return dealt
+
+
+def lay_out(runs: list[tuple[str, int, int]]) -> tuple[list[list[Piece]], list[torch.Tensor]]:
+    """The runs in three flat tensors, in any order and with gaps: each rank's own business."""
+    private = random.Random(dist.get_rank())
+    pieces: list[list[Piece]] = [[], [], []]
+    sizes = [0, 0, 0]
+    for name, start, length in private.sample(runs, len(runs)):
+        flat, gap = private.randrange(3), private.randint(0, 2)
+        pieces[flat].append(Piece(name, start, length, sizes[flat] + gap))
+        sizes[flat] += gap + length
+    return pieces, [torch.full((size,), -1.0) for size in sizes]
+
+
+def round_trip(seed: int, parts: int, replicated: bool, dtype: torch.dtype) -> dict[str, Any]:
+    """Runs on a rank: gathers, checks what came, scatters something else, checks again; returns the owners."""
+    rng, groups = random.Random(seed), groups_of(parts)  # the same draws on every rank
+    tensors = specs(rng, parts)
+    wanted = {name: full(spec, name) for name, spec in tensors.items()}
+    local = {name: part(spec, wanted[name], groups.tensor_rank, parts) for name, spec in tensors.items()}
+    shards = {
+        name: Shard(name, "matrix", torch.nn.Parameter(local[name]), s.shape, tuple(local[name].shape), s.dim, 0)
+        for name, s in tensors.items()
+    }
+    dealt = cut(rng, local, 1 if replicated else groups.data_size)
+    pieces, flats = lay_out(dealt[0 if replicated else groups.data_rank])
+    gaps = [torch.ones_like(flat, dtype=torch.bool) for flat in flats]
+
+    def runs_and(tensors: dict[str, torch.Tensor]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Each run in the flat tensors beside what belongs there."""
+        found = []
+        for flat, gap, held in zip(flats, gaps, pieces, strict=True):
+            for p in held:
+                place = slice(p.flat_start, p.flat_start + p.length)
+                gap[place] = False
+                found.append((flat[place], tensors[p.name].flatten()[p.start : p.start + p.length]))
+        return found
+
+    for run, values in runs_and(local):
+        run.copy_(values)
+    exchange = Exchange(pieces, shards, groups, replicated, lambda shape: float(math.prod(shape)))
+    for name, tensor in exchange.gather(flats, dtype).items():
+        assert torch.equal(tensor, wanted[name].to(dtype)), name
+
+    changed = {name: 2 * tensor + 1 for name, tensor in wanted.items()}
+    exchange.scatter({name: changed[name] for name in exchange.owned}, flats, dtype)
+    after = {name: part(spec, changed[name], groups.tensor_rank, parts) for name, spec in tensors.items()}
+    for run, values in runs_and(after):
+        assert torch.equal(run, values.to(dtype).float())
+    for flat, gap in zip(flats, gaps, strict=True):
+        assert (flat[gap] == -1.0).all(), "what no piece covers is left alone"
+    sizes = {name: math.prod(spec.shape) for name, spec in tensors.items()}
+    return {"owners": exchange.owners, "owned": exchange.owned, "sizes": sizes}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(("parts", "replicated"), [(2, False), (2, True), (1, False), (1, True)])
+@quickly
+@given(seed=st.integers(0, 2**32))
+def test_gather_and_scatter_for_any_cut(
+    two_ranks: Ranks, parts: int, replicated: bool, dtype: torch.dtype, seed: int
+) -> None:
+    first, second = two_ranks(round_trip, seed, parts, replicated, dtype)
+    assert first["owners"] == second["owners"]
+    assert sorted(first["owned"] + second["owned"]) == sorted(first["sizes"])
+    loads = [sum(first["sizes"][name] for name in rank["owned"]) for rank in (first, second)]
+    assert abs(loads[0] - loads[1]) <= max(first["sizes"].values()), "the owners' loads are even"
+
+
+@quickly
+@given(seed=st.integers(0, 2**32))
+def test_one_process_needs_no_messages(one_rank: Ranks, seed: int) -> None:
+    found = one_rank(round_trip, seed, 1, False, torch.float32)[0]
+    assert sorted(found["owned"]) == sorted(found["sizes"])
