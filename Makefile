@@ -1,5 +1,5 @@
 # make demo   install, then the whole way small: text -> tokenizer -> token files -> training -> a few words
-# make test   install, then the test suite
+# make test   install, then the test suite          make test-all   with the whole matrix of layouts
 # make lint   ruff and mypy          make format   ruff's formatting
 # make clean  removes .venv, build products and the demo
 #
@@ -12,13 +12,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo test lint format clean
+.PHONY: demo test test-all lint format clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m megatron_iberis.stages.demo $(DATA)
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest $(TESTS)
+
+test-all: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m "full or not full" $(TESTS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

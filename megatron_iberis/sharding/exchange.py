@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from megatron_iberis.model.parameters import Shard
-from megatron_iberis.parallel.groups import ParallelGroups
+from megatron_iberis.parallel.groups import ParallelGroups, training_device
 from megatron_iberis.sharding.layout import Piece
 
 
@@ -62,6 +62,7 @@ class Exchange:
         replicated: bool,
         cost: Callable[[tuple[int, ...]], float],
     ) -> None:
+        self.device = training_device()  # flat tensors may be offloaded to the CPU: messages go by NCCL all the same
         self.rank, self.world, self.parts = dist.get_rank(), dist.get_world_size(), groups.tensor_size
         own = [
             _Route(p.name, groups.tensor_rank, p.start, self.rank, p.length, tensor, p.flat_start)
@@ -88,7 +89,7 @@ class Exchange:
         """The full tensors that this rank owns, by canonical name, from all ranks' flat tensors."""
         plan = self._in
         runs = [flats[r.tensor].reshape(-1)[r.flat_start : r.flat_start + r.length] for r in plan.held]
-        message = self._send(_message(runs, dtype, flats[0].device), plan.held_sizes, plan.owned_sizes)
+        message = self._send(_message(runs, dtype, self.device), plan.held_sizes, plan.owned_sizes)
         staging = {name: message.new_zeros(self._staged_numel(name)) for name in self.owned}
         position = 0
         for route in plan.owned:
@@ -101,7 +102,7 @@ class Exchange:
         plan = self._out
         staging = {name: self._take_apart(name, tensor) for name, tensor in full.items()}
         runs = [self._run(staging, route) for route in plan.owned]
-        message = self._send(_message(runs, dtype, flats[0].device), plan.owned_sizes, plan.held_sizes)
+        message = self._send(_message(runs, dtype, self.device), plan.owned_sizes, plan.held_sizes)
         position = 0
         for route in plan.held:
             run = flats[route.tensor].view(-1)[route.flat_start : route.flat_start + route.length]
@@ -170,7 +171,7 @@ def _padded(tensor: torch.Tensor, dim: int, size: int) -> torch.Tensor:
 def _message(runs: list[torch.Tensor], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     if not runs:
         return torch.empty(0, dtype=dtype, device=device)
-    return torch.cat([run.to(dtype) for run in runs])
+    return torch.cat([run.to(dtype) for run in runs]).to(device)
 
 
 def _assign(costs: dict[str, float], ranks: int) -> dict[str, int]:

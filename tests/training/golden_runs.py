@@ -37,7 +37,7 @@ def run(
 ) -> list[StepResult]:
     """Runs on a rank: the first steps of the trajectory `name`."""
     wanted = recipe(folder, variant, device_batch, **parallel)
-    groups = ParallelGroups.create(wanted.parallel.tensor)
+    groups = ParallelGroups.create(wanted.parallel.tensor, wanted.parallel.context)
     start = tensors(f"{variant}_{'gqa' if folder == 'traj' else 'base'}", "weights")
     if name.endswith("zeroinit"):
         start = {k: torch.zeros_like(v) if k == "lm_head.weight" or "c_proj" in k else v for k, v in start.items()}
@@ -61,3 +61,9 @@ def check(found: list[list[StepResult]], folder: str, variant: str, name: str, s
     for rank in found:
         assert [s.loss for s in rank] == pytest.approx(golden["loss"][:steps], rel=0, abs=tolerance)
         assert [s.gradient_norm for s in rank] == pytest.approx(golden["grad_norm"][:steps], rel=10 * tolerance)
+
+
+def deviation(found: list[list[StepResult]], folder: str, variant: str, name: str) -> float:
+    """The largest deviation of any rank's loss from the golden trajectory."""
+    golden = trajectory(folder, variant)[name]["loss"]
+    return max(abs(step.loss - wanted) for rank in found for step, wanted in zip(rank, golden, strict=False))
