@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from megatron.core.process_groups_config import ProcessGroupCollection
+from torch.distributed import distributed_c10d
 
 from megatron_iberis.config import ParallelConfig
 
@@ -176,6 +177,8 @@ def start_process_group(timeout_minutes: float) -> torch.device:
     device = training_device()
     os.environ.setdefault("DS_ACCELERATOR", device.type)  # else DeepSpeed warns that it found no GPU
     timeout = datetime.timedelta(minutes=timeout_minutes)
+    # new_group() knows only torch's own defaults (30 minutes, with NCCL 10), and DeepSpeed makes groups, too.
+    distributed_c10d.default_pg_timeout = distributed_c10d.default_pg_nccl_timeout = timeout
     if device.type == "cuda":
         torch.cuda.set_device(device)
     elif "OMP_NUM_THREADS" not in os.environ:
