@@ -20,7 +20,7 @@ def launch(stage: str, name: str) -> None:
     """Resolves the recipe `name` with the command line's overrides, runs stages/STAGE.py, exits with its code.
 
     --recipe FILE_OR_NAME takes another recipe than the stage's own. A ValueError becomes one sentence on standard
-    error, from one rank, and exit code 2.
+    error, from one rank of a node (a file may be missing on just one), and exit code 2.
     """
     arguments = [word for word in sys.argv[1:] if not word.startswith("--local_rank")]  # the launcher adds it
     try:
@@ -32,7 +32,7 @@ def launch(stage: str, name: str) -> None:
         inputs = open_inputs(recipe)
         code = import_module(f"megatron_iberis.stages.{stage}").run(recipe, inputs)
     except ValueError as error:
-        if os.environ.get("RANK", "0") == "0":
+        if os.environ.get("LOCAL_RANK", "0") == "0":
             print(f"error: {error}", file=sys.stderr, flush=True)
         code = USAGE_ERROR
     except KeyboardInterrupt:
