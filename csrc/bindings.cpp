@@ -5,13 +5,16 @@
 
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 #include <pybind11/stl/filesystem.h>
 
 #include <cerrno>
 #include <filesystem>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
+#include "blend.h"
 #include "idx_format.h"
 #include "index_reader.h"
 #include "index_writer.h"
@@ -115,6 +118,18 @@ py::array_t<int64_t> sample_offsets(int64_t first_sample, int64_t count, int64_t
   return offsets;
 }
 
+py::tuple locate(Blend& blend, int64_t first, int64_t count) {
+  py::array_t<int64_t> files(count < 0 ? 0 : count);  // a negative count is refused below
+  py::array_t<int64_t> indices(count < 0 ? 0 : count);
+  int64_t* file = files.mutable_data();
+  int64_t* index = indices.mutable_data();
+  {
+    const py::gil_scoped_release release;
+    blend.locate(first, count, file, index);
+  }
+  return py::make_tuple(files, indices);
+}
+
 void bind_index(py::module_& module) {
   const auto unlocked = py::call_guard<py::gil_scoped_release>();
 
@@ -184,6 +199,9 @@ PYBIND11_MODULE(_C, module) {
     }
   });
   bind_index(module);
+  py::class_<Blend>(module, "Blend")
+      .def(py::init<std::vector<uint64_t>>(), "weights"_a)
+      .def("locate", &locate, "first"_a, "count"_a);
   module.def("permute", &permute, "index"_a, "n"_a, "key"_a);
   module.def("permute_inverse", &permute_inverse, "image"_a, "n"_a, "key"_a);
   module.def("permute_range", &permute_range, "start"_a, "count"_a, "n"_a, "key"_a);

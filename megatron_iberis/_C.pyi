@@ -2,6 +2,7 @@
 """Types of the C++ extension (csrc/bindings.cpp). Bad arguments and bad files are ValueErrors."""
 
 import os
+from collections.abc import Sequence
 from typing import final
 
 import numpy as np
@@ -62,6 +63,14 @@ class IndexReader:
     def documents_of(self, tokens: npt.NDArray[np.integer]) -> Int64s:
         """The document that each token belongs to."""
     def verify(self) -> None: ...
+
+@final
+class Blend:
+    """Which file every sample of a mixture comes from (csrc/blend.h); positive weights, below 2^62 in sum."""
+
+    def __init__(self, weights: Sequence[int]) -> None: ...
+    def locate(self, first: int, count: int) -> tuple[Int64s, Int64s]:
+        """The files of the samples [first, first + count), and the number of samples of that file before each."""
 
 def permute(index: int, n: int, key: int) -> int:
     """Image of an index under the permutation of [0, n) with this 64-bit key (csrc/permutation.h)."""

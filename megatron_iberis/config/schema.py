@@ -337,7 +337,7 @@ class DataConfig:
     """Token files, made by data_tools/preprocess.py, and the tokenizer that made them."""
 
     train: str = ""
-    """Token file to train on: the path without .bin, for example data/corpus_text_document."""
+    """Token files to train on, as paths without .bin: "a", "a | b" (each once an epoch), "0.7 a | 0.3 b" (by weight)."""
     val: str = ""
     """Held-out token file for bits per byte; empty: no validation."""
     tokenizer: str = ""

@@ -2,8 +2,8 @@
 
 * A `BatchPlan` says which sample numbers: a function of the step alone, so the position in the data is the step
   number, and all ranks together see the same samples whatever the data-parallel size and the micro-batch are.
-* A `SampleSource` turns sample numbers into a `Batch`. `TokenBatches` reads one token file as running text; a mixture
-  of files or packed documents is another source behind the same `read`.
+* A `SampleSource` turns sample numbers into a `Batch`. `TokenBatches` reads one token file as running text, `Mixture`
+  several sources.
 * `micro_batches` walks through the steps, `prefetch` does so in a background thread.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from megatron_iberis.data.blending import Blend
 from megatron_iberis.data.samples import SampleOrder
 from megatron_iberis.data.token_file import TokenFile
 
@@ -57,6 +58,10 @@ class TokenBatches:
         self.order = order
         self.vocab_size = vocab_size
 
+    @property
+    def samples_per_epoch(self) -> int:
+        return self.order.samples_per_epoch
+
     def read(self, first: int, count: int) -> Batch:
         """The samples first .. first + count - 1, one a row."""
         offsets = self.order.offsets(first, count)
@@ -76,6 +81,27 @@ class TokenBatches:
                 f"{self.file.prefix}.bin holds token {low if low < 0 else high} and the model knows "
                 f"{self.vocab_size:,}: train with the tokenizer that the token file was made with."
             )
+
+
+class Mixture:
+    """The samples of several sources, in the order of a blend of as many parts."""
+
+    def __init__(self, sources: Sequence[SampleSource], blend: Blend) -> None:
+        self.sources = sources
+        self.blend = blend
+
+    def read(self, first: int, count: int) -> Batch:
+        """The samples first .. first + count - 1 (one or more), one a row."""
+        files, indices = self.blend.locate(first, count)
+        by_file = np.argsort(files, kind="stable")
+        starts = np.flatnonzero(np.diff(files[by_file], prepend=-1))
+        parts = []
+        for rows in np.split(by_file, starts[1:]):  # of one file, whose samples follow each other
+            parts.append(self.sources[files[rows[0]]].read(int(indices[rows[0]]), len(rows)))
+        if len(parts) == 1:
+            return parts[0]
+        place = torch.from_numpy(np.argsort(by_file))
+        return Batch(torch.cat([b.tokens for b in parts])[place], torch.cat([b.targets for b in parts])[place])
 
 
 @dataclass(frozen=True)

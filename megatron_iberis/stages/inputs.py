@@ -7,9 +7,24 @@ from pathlib import Path
 
 from megatron_iberis.checkpoint.files import latest
 from megatron_iberis.config import Recipe
+from megatron_iberis.data.blending import Blend, read_mixture
 from megatron_iberis.data.samples import SampleOrder
 from megatron_iberis.data.token_file import TokenFile
 from megatron_iberis.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Token files, how each is cut into samples, and how these are mixed."""
+
+    files: tuple[TokenFile, ...]
+    orders: tuple[SampleOrder, ...]
+    blend: Blend
+
+    def __str__(self) -> str:
+        tokens, documents = (sum(getattr(f, name) for f in self.files) for name in ("num_tokens", "num_documents"))
+        several = f" of {len(self.files)} files" if len(self.files) > 1 else ""
+        return f"{tokens:,} tokens in {documents:,} documents{several}"
 
 
 @dataclass(frozen=True)
@@ -17,7 +32,7 @@ class Inputs:
     """The opened files of a run, and the checkpoint that it goes on from."""
 
     tokenizer: Tokenizer
-    train: TokenFile
+    train: TrainingData
     val: TokenFile | None
     checkpoint: Path | None
 
@@ -38,9 +53,23 @@ def open_inputs(recipe: Recipe) -> Inputs:
             f"the tokenizer in {data.tokenizer} has {tokenizer.vocab_size:,} tokens and model.vocab_size is "
             f"{recipe.model.vocab_size:,}: raise model.vocab_size, or train a smaller tokenizer."
         )
-    train = _open_tokens("train", data.train, recipe, tokenizer)
+    train = _open_training_data(recipe, tokenizer)
     val = _open_tokens("val", data.val, recipe, tokenizer) if data.val else None
     return Inputs(tokenizer, train, val, _resume_from(recipe))
+
+
+def _open_training_data(recipe: Recipe, tokenizer: Tokenizer) -> TrainingData:
+    parts = read_mixture(recipe.data.train)
+    files = tuple(_open_tokens("train", part.path, recipe, tokenizer) for part in parts)
+    orders = tuple(
+        SampleOrder(file.num_tokens, recipe.model.context, recipe.train.seed + number, shuffle=True)
+        for number, file in enumerate(files)
+    )
+    try:
+        blend = Blend([part.weight or order.samples_per_epoch for part, order in zip(parts, orders, strict=True)])
+    except ValueError as error:
+        raise ValueError(f"data.train = {recipe.data.train}: {error}") from None
+    return TrainingData(files, orders, blend)
 
 
 def _open_tokens(name: str, path: str, recipe: Recipe, tokenizer: Tokenizer) -> TokenFile:

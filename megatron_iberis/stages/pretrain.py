@@ -16,12 +16,11 @@ import torch.distributed as dist
 from megatron_iberis.checkpoint.load import Checkpoint
 from megatron_iberis.checkpoint.save import CheckpointWriter
 from megatron_iberis.config import Recipe, load_recipe, save_recipe
-from megatron_iberis.data.batches import TokenBatches
+from megatron_iberis.data.batches import Mixture, TokenBatches
 from megatron_iberis.data.samples import SampleOrder
-from megatron_iberis.data.token_file import TokenFile
 from megatron_iberis.parallel.groups import ParallelGroups, everyone_agrees, start_process_group
 from megatron_iberis.stages.between_steps import Sample, Save, Validate
-from megatron_iberis.stages.inputs import Inputs
+from megatron_iberis.stages.inputs import Inputs, TrainingData
 from megatron_iberis.training.engine import Engine
 from megatron_iberis.training.hardware import Peak, peak_flops
 from megatron_iberis.training.monitor import Monitor
@@ -66,10 +65,11 @@ def run(recipe: Recipe, inputs: Inputs) -> int:
     if recipe.train.sample_every:
         between.insert(0, Periodic(recipe.train.sample_every, Sample(engine, inputs.tokenizer, monitor)))
     if inputs.val:
-        held_out = _source(inputs.val, recipe, shuffle=False)
+        order = SampleOrder(inputs.val.num_tokens, recipe.model.context, recipe.train.seed, shuffle=False)
+        held_out = TokenBatches(inputs.val, order, recipe.model.vocab_size)
         validate = Validate(engine, held_out, inputs.tokenizer, monitor)
         between.insert(0, Periodic(recipe.train.eval_every, validate, at_start=True))
-    train(recipe, engine, _source(inputs.train, recipe, shuffle=True), first_step, between, monitor)
+    train(recipe, engine, _training_source(inputs.train, recipe), first_step, between, monitor)
     if monitor:
         for failure in save.failures:
             monitor.note(failure)
@@ -107,9 +107,9 @@ def _prepare_folder(recipe: Recipe, folder: Path) -> None:
         shutil.copytree(recipe.data.tokenizer, own, dirs_exist_ok=True)
 
 
-def _source(file: TokenFile, recipe: Recipe, shuffle: bool) -> TokenBatches:
-    order = SampleOrder(file.num_tokens, recipe.model.context, recipe.train.seed, shuffle)
-    return TokenBatches(file, order, recipe.model.vocab_size)
+def _training_source(data: TrainingData, recipe: Recipe) -> Mixture:
+    vocab_size = recipe.model.vocab_size
+    return Mixture([TokenBatches(f, o, vocab_size) for f, o in zip(data.files, data.orders, strict=True)], data.blend)
 
 
 def _start_monitor(
@@ -127,7 +127,7 @@ def _start_monitor(
             f"{recipe.train.dtype} on {engine.device.type}",
             f"batch: {recipe.train.batch_tokens:,} tokens = {recipe.train.device_batch} rows x {model.context} x "
             f"{groups.data_size} ranks x {engine.accumulation} micro-batches",
-            f"data: {inputs.train.num_tokens:,} tokens in {inputs.train.num_documents:,} documents; "
+            f"data: {inputs.train}; "
             f"{recipe.train.steps:,} steps make {recipe.train.steps * recipe.train.batch_tokens:,}",
             f"folder: {folder}",
         ]
