@@ -21,7 +21,9 @@ def trajectory(folder: str, variant: str) -> dict[str, Any]:
     return found
 
 
-def recipe(folder: str, variant: str, device_batch: int, **parallel: Any) -> Recipe:
+def recipe(
+    folder: str, variant: str, device_batch: int, deepspeed: dict[str, Any] | None = None, **parallel: Any
+) -> Recipe:
     model = model_config(f"{variant}_{'gqa' if folder == 'traj' else 'base'}")
     rates = {k: v for k, v in trajectory(folder, variant)["hyper_parameters"].items() if k != "weight_decay"}
     return Recipe(
@@ -29,13 +31,14 @@ def recipe(folder: str, variant: str, device_batch: int, **parallel: Any) -> Rec
         parallel=ParallelConfig(**parallel),
         optimizer=OptimizerConfig(newton_schulz_dtype="fp32", **rates),
         train=TrainConfig(steps=20, batch_tokens=4 * 32, device_batch=device_batch, dtype="fp32"),
+        deepspeed=deepspeed or {},
     ).resolved()
 
 
 def run(
     folder: str, variant: str, name: str, device_batch: int, parallel: dict[str, Any], steps: int
 ) -> list[StepResult]:
-    """Runs on a rank: the first steps of the trajectory `name`."""
+    """Runs on a rank: the first steps of the trajectory `name`. parallel: settings, and DeepSpeed's own by that name."""
     wanted = recipe(folder, variant, device_batch, **parallel)
     groups = ParallelGroups.create(wanted.parallel.tensor, wanted.parallel.context)
     start = tensors(f"{variant}_{'gqa' if folder == 'traj' else 'base'}", "weights")
