@@ -38,7 +38,7 @@ def recipe(
 def run(
     folder: str, variant: str, name: str, device_batch: int, parallel: dict[str, Any], steps: int
 ) -> list[StepResult]:
-    """Runs on a rank: the first steps of the trajectory `name`. parallel: settings, and DeepSpeed's own by that name."""
+    """Runs on a rank: the first steps of `name`. parallel: settings, and DeepSpeed's own under `deepspeed`."""
     wanted = recipe(folder, variant, device_batch, **parallel)
     groups = ParallelGroups.create(wanted.parallel.tensor, wanted.parallel.context)
     start = tensors(f"{variant}_{'gqa' if folder == 'traj' else 'base'}", "weights")
