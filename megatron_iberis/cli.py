@@ -5,11 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Runs one subcommand; returns the exit code: 2 with one sentence on standard error for bad input."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="iberis",
         description="Saint Iberis from raw text to a model. Training is started by examples/*.sh.",
     )
@@ -31,7 +39,7 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _add_generate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_generate(commands: argparse._SubParsersAction[_Parser]) -> None:
     command = commands.add_parser("generate", help="continue a prompt with a trained model")
     command.add_argument("--checkpoint", required=True, help="a run folder, or one of its checkpoints")
     command.add_argument("--prompt", required=True)
@@ -50,7 +58,7 @@ def _generate(arguments: argparse.Namespace) -> None:
     )
 
 
-def _add_recipe(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_recipe(commands: argparse._SubParsersAction[_Parser]) -> None:
     command = commands.add_parser("recipe", help="print a recipe as resolved, with any --section.field value")
     command.add_argument("name", help="demo, d12, d20, or a .toml file")
     command.set_defaults(run=_recipe, overrides=True)
@@ -66,7 +74,7 @@ def _recipe(arguments: argparse.Namespace) -> None:
     print(recipe_text(recipe), end="")
 
 
-def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_doctor(commands: argparse._SubParsersAction[_Parser]) -> None:
     command = commands.add_parser("doctor", help="what is installed here, and what training will run on")
     command.set_defaults(run=_doctor)
 
