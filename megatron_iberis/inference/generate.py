@@ -26,8 +26,10 @@ def continue_prompt(
 
     logits_of: int64 [1, T] -> [1, T, V]; called by all ranks of a split model together. temperature 0 takes the
     likeliest token. multiple: T is padded to a multiple of this (sequence parallelism); what comes after a token
-    does not change its logits. Only the last `context` tokens are looked at.
+    does not change its logits. Only the last `context` tokens are looked at. ValueError for a negative temperature.
     """
+    if not temperature >= 0:
+        raise ValueError(f"temperature is {temperature}: it must be 0 (the likeliest token) or positive.")
     generator = torch.Generator().manual_seed(seed)
     ids = list(prompt)
     for _ in range(new_tokens):
