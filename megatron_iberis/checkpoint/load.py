@@ -75,7 +75,7 @@ class Checkpoint:
                 restored[part] = torch.zeros_like(flat.tensor.detach())
                 fill_pieces(restored[part], flat.pieces, shards, _Part(stored, part))
             if flat.kind != "matrix":
-                restored["step"] = torch.tensor(float(self.optimizer_step))
+                restored["step"] = torch.tensor(float(self.optimizer_step), device=flat.tensor.device)
             state[flat.tensor] = restored
 
     def restore_random_state(self) -> None:

@@ -112,7 +112,8 @@ class IberisOptimizer(torch.optim.Optimizer):
         for p in tensors:
             state = self.state[p]
             if not state:
-                state.update(mean=torch.zeros_like(p), square=torch.zeros_like(p), step=torch.zeros(()))
+                step = torch.zeros((), device=p.device)  # where the fused kernel reads it
+                state.update(mean=torch.zeros_like(p), square=torch.zeros_like(p), step=step)
         states = [self.state[p] for p in tensors]
         adamw(
             tensors,
