@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -10,9 +11,10 @@ import torch
 from megatron_iberis.config import ModelConfig, OptimizerConfig, ParallelConfig, Recipe, TrainConfig
 from megatron_iberis.data.batches import Batch
 from megatron_iberis.model.reference import ReferenceIberis
+from megatron_iberis.parallel.groups import ParallelGroups
 from megatron_iberis.sharding.exchange import Exchange
 from megatron_iberis.training.engine import Engine, StepResult
-from tests.model.comparison import groups_of, randomise
+from tests.model.comparison import randomise
 
 ROWS, CONTEXT = 8, 16
 MODEL = ModelConfig(
@@ -34,13 +36,20 @@ class Layout:
 
     stage: int = 0
     tensor: int = 1
+    context: int = 1
     sequence: bool = False
     rows: int = ROWS
     sub_groups: bool = False
     """ZeRO stage 3 in many small sub-groups, each parameter fetched and dropped again."""
 
     def __str__(self) -> str:
-        words = (f"tp{self.tensor}", "sequence" * self.sequence, f"zero{self.stage}", "subgroups" * self.sub_groups)
+        words = (
+            f"tp{self.tensor}",
+            "sequence" * self.sequence,
+            f"cp{self.context}",
+            f"zero{self.stage}",
+            "subgroups" * self.sub_groups,
+        )
         return "-".join(word for word in (*words, f"rows{self.rows}") if word)
 
 
@@ -50,7 +59,12 @@ def recipe(
     small = {"sub_group_size": 500, "stage3_param_persistence_threshold": 0, "stage3_prefetch_bucket_size": 0}
     return Recipe(
         model=model,
-        parallel=ParallelConfig(layout.tensor, layout.sequence, layout.stage),  # type: ignore[arg-type]
+        parallel=ParallelConfig(
+            tensor=layout.tensor,
+            context=layout.context,
+            sequence=layout.sequence,
+            zero_stage=layout.stage,  # type: ignore[arg-type]
+        ),
         optimizer=OptimizerConfig(newton_schulz_dtype="fp32", **optimizer),
         train=TrainConfig(
             steps=steps,
@@ -69,9 +83,16 @@ def start_weights(model: ModelConfig = MODEL) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in reference.state_dict().items()}
 
 
+@cache
+def groups_of(tensor: int, context: int) -> ParallelGroups:
+    """This rank's groups, made once a process: making them takes longer than a step."""
+    return ParallelGroups.create(tensor, context)
+
+
 def engine(recipe: Recipe, weights: dict[str, torch.Tensor] | None = None) -> Engine:
     """From the weights, or from the start of a new model."""
-    return Engine(recipe, groups_of(recipe.parallel.tensor), torch.device("cpu"), weights)
+    groups = groups_of(recipe.parallel.tensor, recipe.parallel.context)
+    return Engine(recipe, groups, torch.device("cpu"), weights)
 
 
 def master_weights(engine: Engine) -> dict[str, torch.Tensor]:
