@@ -1,72 +1,142 @@
-"""The folder of a run's checkpoints: writing one so that it is either complete or not there, finding the latest.
+"""The folder of a run's checkpoints: each is either complete or not there; which is the newest; which are kept.
 
     checkpoints/latest                  the name of the newest complete checkpoint
-    checkpoints/step-00000500/          state.json, recipe.toml, tokenizer/, *.safetensors
-    checkpoints/step-00000500.partial/  one that was not finished; of no use, removed by the next save
+    checkpoints/step-00000500/          manifest.json, state.json, recipe.toml, tokenizer/, *.safetensors
+    checkpoints/step-00000500.partial/  one that was not finished or is being removed; the next save clears it away
 
-A checkpoint is written under its .partial name, synced to the disk, and renamed when all of it is there.
+A checkpoint is written under its .partial name, synced to the disk, and renamed when all of it is there. One that is
+removed is renamed first. So whatever bears a final name is whole, whenever the process may be killed.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 LATEST = "latest"
+MANIFEST = "manifest.json"
+PREFIX = "step-"
+PARTIAL = ".partial"
 
 
 def name_of(step: int) -> str:
     """Folder name of the checkpoint after `step` steps."""
-    return f"step-{step:08d}"
+    return f"{PREFIX}{step:08d}"
 
 
-def latest(root: Path) -> Path | None:
-    """The newest complete checkpoint below `root`; None when there is none. ValueError when it is named but gone."""
+def steps_in(root: Path) -> list[int]:
+    """The steps after which there is a checkpoint below `root`, oldest first."""
+    names = (path.name.removeprefix(PREFIX) for path in root.glob(f"{PREFIX}*") if path.is_dir())
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def candidates(root: Path) -> tuple[list[Path], list[str]]:
+    """The checkpoints to go on from, the one that `latest` names first, then the older ones; and what is odd.
+
+    Without a readable `latest` it is all of them: the run was killed just before it was written.
+    """
+    steps = steps_in(root)
+    problems = []
     try:
-        name = (root / LATEST).read_text(encoding="utf-8").strip()
+        name = (root / LATEST).read_text(encoding="utf-8", errors="replace").strip()
     except FileNotFoundError:
-        return None
-    folder = root / name
-    if not (folder / "state.json").is_file():
-        others = sorted(p.name for p in root.glob("step-*") if (p / "state.json").is_file())
-        hint = f"write one of {', '.join(others)} into it" if others else "start without --run.resume"
-        raise ValueError(f"{root / LATEST} names {name}, which is not a complete checkpoint: {hint}.")
-    return folder
+        name = ""
+    number = name.removeprefix(PREFIX)
+    if number.isdecimal():
+        if int(number) not in steps:
+            problems.append(f"{root / name} is missing")
+        steps = [step for step in steps if step <= int(number)]
+    elif name:
+        problems.append(f"{root / LATEST} names no checkpoint")
+    return [root / name_of(step) for step in reversed(steps)], problems
 
 
 def begin(root: Path, step: int) -> Path:
     """An empty folder to write the checkpoint into; unfinished ones of before are removed."""
     root.mkdir(parents=True, exist_ok=True)
-    for leftover in root.glob("*.partial"):
+    for leftover in root.glob(f"{PREFIX}*{PARTIAL}"):
         shutil.rmtree(leftover, ignore_errors=True)
-    partial = root / f"{name_of(step)}.partial"
+    partial = root / f"{name_of(step)}{PARTIAL}"
     partial.mkdir()
     return partial
 
 
 def commit(partial: Path) -> Path:
-    """Makes a fully written .partial folder the newest checkpoint; returns its final path."""
-    for path in sorted(partial.rglob("*")):
-        sync(path)
-    sync(partial)
+    """Makes a fully written and synced .partial folder the newest checkpoint; returns its final path."""
+    for folder in (partial, *(path for path in partial.rglob("*") if path.is_dir())):
+        sync(folder)
     final = partial.with_suffix("")
+    replaced = final.with_name(f"{final.name}.replaced{PARTIAL}")
     if final.exists():  # saved before, then resumed from an older one
-        shutil.rmtree(final)
+        final.rename(replaced)
     partial.rename(final)
     sync(final.parent)
-    pointer = final.parent / f"{LATEST}.partial"
+    pointer = final.parent / f"{LATEST}{PARTIAL}"
     pointer.write_text(final.name + "\n", encoding="utf-8")
     sync(pointer)
     pointer.rename(final.parent / LATEST)
     sync(final.parent)
+    shutil.rmtree(replaced, ignore_errors=True)
     return final
 
 
 def abandon(partial: Path) -> None:
     """Removes what an unsuccessful save left."""
     shutil.rmtree(partial, ignore_errors=True)
+
+
+def remove_old(root: Path, step: int, keep_last: int, keep_every: int) -> None:
+    """Removes checkpoints before `step`, the newest, but for the last ones and those after multiples of keep_every.
+
+    keep_last counts the newest too; 0 keeps all. One that is being read stays until a later call; so does one that
+    can't be removed. Those after `step`, of a run that was taken back to an older checkpoint, are left alone.
+    """
+    if keep_last == 0:
+        return
+    for old in [done for done in steps_in(root) if done <= step][:-keep_last]:
+        if keep_every == 0 or old % keep_every:
+            with suppress(OSError):
+                _remove(root / name_of(old))
+
+
+def _remove(folder: Path) -> None:
+    with (folder / MANIFEST).open("r+b") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError while someone holds it
+        doomed = folder.with_name(f"{folder.name}.removed{PARTIAL}")
+        folder.rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def hold(folder: Path) -> IO[bytes]:
+    """Keeps a run from removing `folder` until the returned file is closed."""
+    file = (folder / MANIFEST).open("rb")
+    with suppress(OSError):  # a file system without locks: as good as before there were any
+        fcntl.flock(file, fcntl.LOCK_SH)
+    return file
+
+
+def claim(root: Path) -> int:
+    """Makes this process the only one that writes to `root`, until the returned descriptor is closed.
+
+    Raises ValueError when another one does: two runs in one folder would clear away each other's checkpoints.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(root, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise ValueError(
+            f"another run is writing to {root}: end its processes first, or give another --run.folder."
+        ) from None
+    except OSError:
+        pass  # a file system without locks
+    return descriptor
 
 
 def sync(path: Path) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from megatron_iberis.checkpoint.save import FORMAT, STATES
+from megatron_iberis.checkpoint import files, verify
+from megatron_iberis.checkpoint.save import FORMAT
+from megatron_iberis.checkpoint.snapshot import STATES
 from megatron_iberis.model.parameters import Shard
+from megatron_iberis.parallel.groups import ranks_on_this_node
 from megatron_iberis.sharding.layout import FlatTensor, fill_pieces
 
 
@@ -42,12 +47,14 @@ class TensorFiles(Mapping[str, torch.Tensor]):
 class Checkpoint:
     """A complete checkpoint folder. `step`: steps done. `weights`: fp32, by canonical name.
 
-    Raises ValueError when the folder is no checkpoint or of a newer format.
+    A run does not remove it before it is closed. Raises ValueError when the folder is no checkpoint or of a newer
+    format.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         try:
+            self._held = files.hold(folder)
             state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         except (OSError, json.JSONDecodeError):
             raise ValueError(f"{folder} is not a checkpoint: give a step-... folder below checkpoints/.") from None
@@ -59,6 +66,11 @@ class Checkpoint:
         self.step: int = state["step"]
         self.optimizer_step: int = state["optimizer_step"]
         self.weights = TensorFiles(sorted(folder.glob("model-*.safetensors")))
+
+    def close(self) -> None:
+        """Lets go of the folder; nothing can be read any more that was not read before."""
+        self.weights = TensorFiles([])
+        self._held.close()
 
     def restore_optimizer(
         self,
@@ -84,6 +96,23 @@ class Checkpoint:
         torch.set_rng_state(state["cpu"])
         if "cuda" in state and torch.cuda.is_available():
             torch.cuda.set_rng_state(state["cuda"])
+
+
+def newest_to_resume(root: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint below `root` whose every file is as it was written; None when there is none.
+
+    Called by all ranks together: the ranks of a node share the reading, so that each node looks at all of its own
+    disk. The second result says why newer ones were passed over. Raises ValueError when none is whole.
+    """
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+
+    def damage_on_any_rank(folder: Path) -> str | None:
+        own = verify.damage(folder, lambda names: names[local :: ranks_on_this_node()])
+        found: list[str | None] = [None] * dist.get_world_size()
+        dist.all_gather_object(found, own)
+        return next((problem for problem in found if problem), None)
+
+    return verify.newest_whole(root, damage_on_any_rank)
 
 
 class _Part(Mapping[str, torch.Tensor]):

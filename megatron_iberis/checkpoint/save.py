@@ -1,38 +1,59 @@
-"""Saves a run: every rank writes the full tensors that it owns, weights and optimizer state, to one file each.
+"""Saves a run in the background: every rank writes the full tensors that it owns, to one file each.
 
-* `model-RANK.safetensors`: fp32 master weights by canonical name. `optimizer-RANK.safetensors`: NAME.momentum for
-  Muon's matrices, NAME.mean and NAME.square for the rest. No tensor is cut: a reader needs no layout.
-* `state.json`: steps done, and the optimizer's own count of them. The position in the data is the step.
-* `rng.safetensors`: the random state of rank 0's torch.
+* The training loop waits for a copy of the state in memory, no longer (`snapshot.py`). A thread on each rank writes
+  it, syncs it to the disk and works out its checksums.
+* The threads agree over a process group of their own, so that the training loop's collectives may go on meanwhile.
+  When all have written, rank 0 adds the manifest and renames the folder; when one can't, none does.
+* One save at a time: the next one waits for it.
+
+`model-RANK.safetensors`, `optimizer-RANK.safetensors`: tensors by name. `state.json`: steps done, and the optimizer's
+own count of them; the position in the data is the step. `rng.safetensors`: the random state of rank 0's torch.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
 
 from megatron_iberis.checkpoint import files
+from megatron_iberis.checkpoint.snapshot import Camera, Snapshot
+from megatron_iberis.checkpoint.verify import Record, describe, write_manifest
 from megatron_iberis.config import Recipe, save_recipe
 from megatron_iberis.model.parameters import Shard
 from megatron_iberis.parallel.groups import ParallelGroups, everyone_agrees
-from megatron_iberis.sharding.exchange import Exchange
 from megatron_iberis.sharding.layout import FlatTensor
 
 FORMAT = 1
-STATES = {"matrix": ("momentum",), "other": ("mean", "square")}
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a save ended: the same on all ranks. `problem`: empty, or why there is no checkpoint."""
+
+    step: int
+    folder: Path
+    seconds: float
+    problem: str
 
 
 class CheckpointWriter:
     """Writes the checkpoints of one run. Made and called by all ranks together.
 
-    layout, state: the optimizer's flat tensors, and its state by tensor. replicated: no ZeRO.
+    layout, state: the optimizer's flat tensors, and its state by tensor. replicated: no ZeRO. Raises ValueError on
+    all ranks when another run is writing to `root`.
     """
 
     def __init__(
@@ -46,101 +67,111 @@ class CheckpointWriter:
         groups: ParallelGroups,
         replicated: bool,
     ) -> None:
-        self.root, self.recipe, self.tokenizer, self.state = root, recipe, tokenizer, state
-        self.flats = {
-            "matrix": [flat for flat in layout if flat.kind == "matrix"],
-            "other": [flat for flat in layout if flat.kind != "matrix"],
-        }
-        self.exchanges = {
-            kind: Exchange([flat.pieces for flat in flats], shards, groups, replicated, _numel)
-            for kind, flats in self.flats.items()
-            if flats
-        }
+        self.root, self.recipe, self.tokenizer = root, recipe, tokenizer
+        self.rank, self.lead = dist.get_rank(), dist.get_rank() == 0
+        self._claim: int | None = None
+        everyone_agrees(self._take_claim() if self.lead else None)
+        self._camera = Camera(layout, state, shards, groups, replicated)
+        self._group = dist.new_group(backend="gloo")
+        self._thread: threading.Thread | None = None
+        self._ended: SimpleQueue[Outcome] = SimpleQueue()
 
-    def save(self, step: int) -> Path:
-        """Saves the run after `step` steps; returns the checkpoint's folder.
+    def save(self, step: int) -> float:
+        """Starts to save the run as it is, after `step` steps; returns the seconds waited for the save before."""
+        started, in_flight = time.monotonic(), self._thread is not None and self._thread.is_alive()
+        self._wait()
+        waited = time.monotonic() - started if in_flight else 0.0
+        snapshot = self._camera.take(step)
+        # a daemon: it must not keep a process alive whose other ranks are gone
+        self._thread = threading.Thread(target=self._save, args=(snapshot,), name="checkpoint", daemon=True)
+        self._thread.start()
+        return waited
 
-        Raises ValueError on all ranks, leaving the older checkpoints as they were, when any rank can't write.
-        """
-        lead = dist.get_rank() == 0
-        partial = self.root / f"{files.name_of(step)}.partial"
-        problem = _guarded(lambda: files.begin(self.root, step), self.root) if lead else None
-        self._agree(problem, partial)
-        weights, optimizer = self._gather()
-        problem = _guarded(lambda: self._write(partial, step, weights, optimizer, lead), self.root)
-        self._agree(problem, partial)
-        problem = _guarded(lambda: files.commit(partial), self.root) if lead else None
-        self._agree(problem, partial)
-        return partial.with_suffix("")
-
-    def _gather(self) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-        weights: dict[str, torch.Tensor] = {}
-        optimizer: dict[str, torch.Tensor] = {}
-        for kind, exchange in self.exchanges.items():
-            flats = [flat.tensor.detach() for flat in self.flats[kind]]
-            weights.update(_on_cpu(exchange.gather(flats, torch.float32)))
-            for part in STATES[kind]:
-                states = [self._state_of(flat, part) for flat in flats]
-                found = _on_cpu(exchange.gather(states, torch.float32))
-                optimizer.update({f"{name}.{part}": tensor for name, tensor in found.items()})
-        return weights, optimizer
-
-    def _state_of(self, flat: torch.Tensor, part: str) -> torch.Tensor:
-        for tensor, state in self.state.items():
-            if tensor.data_ptr() == flat.data_ptr() and part in state:
-                found: torch.Tensor = state[part]
+    def outcomes(self) -> list[Outcome]:
+        """The saves that have ended since the last call."""
+        found = []
+        while True:
+            try:
+                found.append(self._ended.get_nowait())
+            except Empty:
                 return found
-        return torch.zeros_like(flat)  # before the first step
 
-    def _write(
-        self,
-        partial: Path,
-        step: int,
-        weights: dict[str, torch.Tensor],
-        optimizer: dict[str, torch.Tensor],
-        lead: bool,
-    ) -> None:
-        rank = f"{dist.get_rank():05d}"
-        save_file(weights, partial / f"model-{rank}.safetensors")
-        save_file(optimizer, partial / f"optimizer-{rank}.safetensors")
-        if not lead:
-            return
-        save_file(_random_state(), partial / "rng.safetensors")
-        save_recipe(self.recipe, partial / "recipe.toml")
-        if self.tokenizer is not None:
-            shutil.copytree(self.tokenizer, partial / "tokenizer")
-        counts = [int(s["step"].item()) for s in self.state.values() if "step" in s]
-        state = {"format": FORMAT, "step": step, "optimizer_step": counts[0] if counts else 0}
-        (partial / "state.json").write_text(json.dumps(state), encoding="utf-8")
+    def finish(self) -> None:
+        """Waits for the save in flight. No save may follow."""
+        self._wait()
+        if self._claim is not None:
+            os.close(self._claim)
+            self._claim = None
 
-    def _agree(self, problem: str | None, partial: Path) -> None:
-        """Raises on all ranks when one of them had a problem, and takes back what was written."""
+    def _take_claim(self) -> str | None:
         try:
-            everyone_agrees(problem)
-        except ValueError:
-            if dist.get_rank() == 0:
+            self._claim = files.claim(self.root)
+        except (OSError, ValueError) as error:
+            return str(error)
+        return None
+
+    def _wait(self) -> None:
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _save(self, snapshot: Snapshot) -> None:
+        """What the thread does: from the snapshot to a complete checkpoint, or to none."""
+        started, problem = time.monotonic(), ""
+        partial = self.root / f"{files.name_of(snapshot.step)}{files.PARTIAL}"
+        try:
+            self._together(lambda: files.begin(self.root, snapshot.step) if self.lead else None)
+            parts = self._together(lambda: self._write(partial, snapshot))
+            records = {name: record for part in parts for name, record in part.items()}
+            self._together(lambda: self._complete(partial, snapshot.step, records) if self.lead else None)
+        except Exception as error:
+            problem = str(error) if isinstance(error, ValueError) else files.explain(error, self.root)
+            if self.lead:
                 files.abandon(partial)
-            raise
+        self._ended.put(Outcome(snapshot.step, partial.with_suffix(""), time.monotonic() - started, problem))
 
+    def _together(self, action: Callable[[], T]) -> list[T]:
+        """Every rank's result of its action; ValueError on all ranks when one of them had a problem (the first's)."""
+        result, problem = None, None
+        try:
+            result = action()
+        except Exception as error:  # whatever it is, the other ranks wait for this one's word
+            problem = files.explain(error, self.root)
+        replies: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(replies, (result, problem), group=self._group)
+        found = next((said for _, said in replies if said), None)
+        if found:
+            raise ValueError(found)
+        return [answer for answer, _ in replies]
 
-def _guarded(action: Any, root: Path) -> str | None:
-    try:
-        action()
-    except Exception as error:  # whatever it is, the other ranks wait for this one's word
-        return files.explain(error, root)
-    return None
+    def _write(self, partial: Path, snapshot: Snapshot) -> dict[str, Record]:
+        """Writes this rank's files; returns their entries in the manifest."""
+        own = {f"model-{self.rank:05d}": snapshot.weights, f"optimizer-{self.rank:05d}": snapshot.optimizer}
+        if self.lead:
+            own["rng"] = snapshot.random_state
+        paths = [partial / f"{name}.safetensors" for name in own]
+        for path, tensors in zip(paths, own.values(), strict=True):
+            save_file(tensors, path)
+        if self.lead:
+            paths += self._write_small(partial, snapshot)
+        for path in paths:
+            files.sync(path)
+        return {path.relative_to(partial).as_posix(): describe(path) for path in paths}
 
+    def _write_small(self, partial: Path, snapshot: Snapshot) -> list[Path]:
+        """Recipe, tokenizer and counts; returns the files."""
+        state, recipe = partial / "state.json", partial / "recipe.toml"
+        counts = {"format": FORMAT, "step": snapshot.step, "optimizer_step": snapshot.optimizer_step}
+        state.write_text(json.dumps(counts), encoding="utf-8")
+        save_recipe(self.recipe, recipe)
+        if self.tokenizer is None:
+            return [state, recipe]
+        copy = shutil.copytree(self.tokenizer, partial / "tokenizer")
+        return [state, recipe, *(path for path in copy.rglob("*") if path.is_file())]
 
-def _numel(shape: tuple[int, ...]) -> float:
-    return float(torch.Size(shape).numel())
-
-
-def _on_cpu(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _random_state() -> dict[str, torch.Tensor]:
-    state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
+    def _complete(self, partial: Path, step: int, records: dict[str, Record]) -> None:
+        write_manifest(partial, records)
+        files.sync(partial / files.MANIFEST)
+        files.commit(partial)
+        keep = self.recipe.checkpoint
+        files.remove_old(self.root, step, keep.keep_last, keep.keep_every)

@@ -346,14 +346,29 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """When to save."""
+    """When to save, and what to keep."""
 
     every: int = 1000
     """Steps between checkpoints; 0: only at the end."""
+    keep_last: int = 0
+    """The newest checkpoints, so many, are kept and older ones removed; 0: all are kept."""
+    keep_every: int = 0
+    """Checkpoints after multiples of so many steps are kept whatever their age; 0: none."""
 
     def check(self) -> None:
-        """Raises ValueError when the interval is negative."""
-        require(self.every >= 0, "checkpoint.every must not be negative.")
+        """Raises ValueError when a number is negative, or keep_every says nothing."""
+        for name in ("every", "keep_last", "keep_every"):
+            require(getattr(self, name) >= 0, f"checkpoint.{name} must not be negative.")
+        require(
+            not self.keep_every or self.keep_last > 0,
+            f"checkpoint.keep_every is {self.keep_every} and checkpoint.keep_last is 0, by which all are kept: set "
+            "checkpoint.keep_last, for example to 2.",
+        )
+        require(
+            not self.keep_every or (self.every > 0 and self.keep_every % self.every == 0),
+            f"checkpoint.keep_every is {self.keep_every} and checkpoints are made every {self.every} steps: make "
+            "checkpoint.keep_every a multiple of checkpoint.every.",
+        )
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from megatron_iberis.checkpoint.files import latest
+from megatron_iberis.checkpoint import files, verify
 from megatron_iberis.checkpoint.load import Checkpoint
 from megatron_iberis.config import Recipe, load_recipe
 from megatron_iberis.inference.generate import continue_prompt
@@ -45,14 +46,10 @@ class LoadedModel:
 def load_model(folder: str | Path) -> LoadedModel:
     """Loads a checkpoint folder, or the latest checkpoint of a run folder, on the GPU where there is one.
 
-    bf16 on a GPU, fp32 on a CPU. Raises ValueError when the folder holds no complete checkpoint.
+    bf16 on a GPU, fp32 on a CPU. A damaged newest checkpoint is named on standard error, and the one before it is
+    taken. Raises ValueError when the folder holds no whole checkpoint.
     """
-    path = Path(folder)
-    if not (path / "state.json").is_file():
-        found = latest(path / "checkpoints")
-        if found is None:
-            raise ValueError(f"{path} holds no checkpoint: give a run folder, or a step-... folder in checkpoints/.")
-        path = found
+    path = _whole_checkpoint(Path(folder))
     checkpoint = Checkpoint(path)
     recipe = load_recipe(path / "recipe.toml")
     tokenizer = Tokenizer.load(path / "tokenizer")
@@ -61,3 +58,18 @@ def load_model(folder: str | Path) -> LoadedModel:
     fill_parameters(shards(model), checkpoint.weights)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     return LoadedModel(model.to(device=device, dtype=dtype).eval(), tokenizer, recipe, checkpoint.step, device)
+
+
+def _whole_checkpoint(path: Path) -> Path:
+    """`path` if it is a checkpoint, else the newest one of the run there."""
+    if (path / files.MANIFEST).is_file() or path.name.startswith(files.PREFIX):
+        problem = verify.damage(path, verify.weights)
+        if problem:
+            raise ValueError(f"{problem}: give another checkpoint, or the run's folder for the newest whole one.")
+        return path
+    found, passed_over = verify.newest_whole(path / "checkpoints", lambda each: verify.damage(each, verify.weights))
+    if found is None:
+        raise ValueError(f"{path} holds no checkpoint: give a run folder, or a step-... folder in checkpoints/.")
+    for problem in passed_over:
+        print(f"note: {problem}", file=sys.stderr)
+    return found

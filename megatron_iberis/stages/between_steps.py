@@ -71,18 +71,28 @@ class Sample:
 
 @dataclass
 class Save:
-    """Writes a checkpoint. One that can't be written is told of, and the run goes on: it is worth more."""
+    """Writes checkpoints while the run goes on. One that can't be written is told of: the run is worth more."""
 
     writer: CheckpointWriter
     monitor: Monitor | None
     failures: list[str] = field(default_factory=list)
 
     def __call__(self, done: int) -> None:
-        started = time.monotonic()
-        try:
-            said = f"checkpoint {self.writer.save(done)} ({time.monotonic() - started:.1f} s)"
-        except ValueError as error:
-            said = f"the checkpoint after step {done} was not saved: {error}"
-            self.failures.append(said)
-        if self.monitor:
-            self.monitor.note(said)
+        waited = self.writer.save(done)
+        if waited and self.monitor:
+            self.monitor.note(f"the checkpoint after step {done} waited {waited:.1f} s for the one before it")
+
+    def tell(self, done: int) -> None:
+        """Tells of the saves that have ended since the last call."""
+        for outcome in self.writer.outcomes():
+            said = f"checkpoint {outcome.folder} ({outcome.seconds:.1f} s)"
+            if outcome.problem:
+                said = f"the checkpoint after step {outcome.step} was not saved: {outcome.problem}"
+                self.failures.append(said)
+            if self.monitor:
+                self.monitor.note(said)
+
+    def finish(self) -> None:
+        """Waits for the save in flight."""
+        self.writer.finish()
+        self.tell(0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from megatron_iberis.checkpoint.files import latest
 from megatron_iberis.config import Recipe
 from megatron_iberis.data.blending import Blend, read_mixture
 from megatron_iberis.data.samples import SampleOrder
@@ -29,16 +28,15 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The opened files of a run, and the checkpoint that it goes on from."""
+    """The opened files of a run."""
 
     tokenizer: Tokenizer
     train: TrainingData
     val: TokenFile | None
-    checkpoint: Path | None
 
 
 def open_inputs(recipe: Recipe) -> Inputs:
-    """Opens tokenizer and token files and finds the checkpoint.
+    """Opens tokenizer and token files.
 
     Raises ValueError when one is missing, damaged, or made with another tokenizer, when a file is too short for
     the model's context, and when the run folder holds a run that would be overwritten.
@@ -55,7 +53,8 @@ def open_inputs(recipe: Recipe) -> Inputs:
         )
     train = _open_training_data(recipe, tokenizer)
     val = _open_tokens("val", data.val, recipe, tokenizer) if data.val else None
-    return Inputs(tokenizer, train, val, _resume_from(recipe))
+    _refuse_to_overwrite(recipe)
+    return Inputs(tokenizer, train, val)
 
 
 def _open_training_data(recipe: Recipe, tokenizer: Tokenizer) -> TrainingData:
@@ -87,13 +86,10 @@ def _open_tokens(name: str, path: str, recipe: Recipe, tokenizer: Tokenizer) -> 
     return file
 
 
-def _resume_from(recipe: Recipe) -> Path | None:
+def _refuse_to_overwrite(recipe: Recipe) -> None:
     folder = Path(recipe.run.folder)
     root = folder / "checkpoints"
-    if recipe.run.resume:
-        return latest(root)
-    if root.exists() and any(root.iterdir()):
+    if not recipe.run.resume and root.exists() and any(root.iterdir()):
         raise ValueError(
             f"{folder} already holds a run: go on with it (--run.resume), or give another folder (--run.folder)."
         )
-    return None

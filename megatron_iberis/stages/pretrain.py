@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 
-from megatron_iberis.checkpoint.load import Checkpoint
+from megatron_iberis.checkpoint.load import Checkpoint, newest_to_resume
 from megatron_iberis.checkpoint.save import CheckpointWriter
 from megatron_iberis.config import Recipe, load_recipe, save_recipe
 from megatron_iberis.data.batches import Mixture, TokenBatches
@@ -38,7 +38,8 @@ def run(recipe: Recipe, inputs: Inputs) -> int:
     groups = ParallelGroups.create(recipe.parallel.tensor, recipe.parallel.context)
     torch.manual_seed(recipe.train.seed)  # nothing draws from it today; a run is to have no other start
     folder = Path(recipe.run.folder)
-    checkpoint = Checkpoint(inputs.checkpoint) if inputs.checkpoint else None
+    found, passed_over = newest_to_resume(folder / "checkpoints") if recipe.run.resume else (None, [])
+    checkpoint = Checkpoint(found) if found else None
     recipe = replace(recipe, run=replace(recipe.run, resume=False))  # so that the saved one starts the same run
     if checkpoint:
         _check_same_run(recipe, checkpoint.folder)
@@ -48,6 +49,7 @@ def run(recipe: Recipe, inputs: Inputs) -> int:
     if checkpoint:
         checkpoint.restore_optimizer(engine.layout, state, engine.shards)
         checkpoint.restore_random_state()
+        checkpoint.close()
     writer = CheckpointWriter(
         folder / "checkpoints",
         recipe,
@@ -60,8 +62,11 @@ def run(recipe: Recipe, inputs: Inputs) -> int:
     )
     first_step = checkpoint.step if checkpoint else 0
     monitor = _start_monitor(recipe, inputs, folder, first_step, engine, peak) if peak else None
+    if monitor:
+        for problem in passed_over:
+            monitor.note(problem)
     save = Save(writer, monitor)
-    between = [Periodic(recipe.checkpoint.every, save)]
+    between = [Periodic(recipe.checkpoint.every, save), Periodic(1, save.tell)]
     if recipe.train.sample_every:
         between.insert(0, Periodic(recipe.train.sample_every, Sample(engine, inputs.tokenizer, monitor)))
     if inputs.val:
@@ -69,7 +74,10 @@ def run(recipe: Recipe, inputs: Inputs) -> int:
         held_out = TokenBatches(inputs.val, order, recipe.model.vocab_size)
         validate = Validate(engine, held_out, inputs.tokenizer, monitor)
         between.insert(0, Periodic(recipe.train.eval_every, validate, at_start=True))
-    train(recipe, engine, _training_source(inputs.train, recipe), first_step, between, monitor)
+    try:
+        train(recipe, engine, _training_source(inputs.train, recipe), first_step, between, monitor)
+    finally:
+        save.finish()
     if monitor:
         for failure in save.failures:
             monitor.note(failure)

@@ -1,0 +1,89 @@
+"""Says whether a checkpoint is what was once written: the size and checksum of every file, in manifest.json.
+
+* The checksum is xxh3 (128 bits): 22 GB/s on one core, where zlib's crc32 does 4 and blake2b 1. It is free beside the
+  disk, so whoever reads a file may as well check it. It tells of accidents, not of forgery.
+* Sizes are always compared; which checksums are, is up to the caller.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from megatron_iberis.checkpoint import files
+
+CHUNK = 1 << 22
+Record = dict[str, Any]
+
+
+def nothing(names: list[str]) -> Iterable[str]:
+    """For `damage`: no checksum, a look at the sizes alone."""
+    return ()
+
+
+def weights(names: list[str]) -> Iterable[str]:
+    """For `damage`: what a model that is not trained on reads."""
+    return [name for name in names if not name.startswith("optimizer-")]
+
+
+def describe(path: Path) -> Record:
+    """A file's entry in the manifest."""
+    digest, size = xxhash.xxh3_128(), 0
+    with path.open("rb", buffering=0) as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+    return {"bytes": size, "xxh3_128": digest.hexdigest()}
+
+
+def write_manifest(folder: Path, records: Mapping[str, Record]) -> None:
+    """Writes the manifest of a checkpoint's files, given by their paths in it."""
+    text = json.dumps({"files": dict(sorted(records.items()))}, indent=1)
+    (folder / files.MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def damage(folder: Path, checksums: Callable[[list[str]], Iterable[str]] = list) -> str | None:
+    """What is wrong with a checkpoint, in a sentence that names the file; None when it is whole.
+
+    checksums: picks the files to read through out of the names of all; by default all.
+    """
+    try:
+        records = json.loads((folder / files.MANIFEST).read_text(encoding="utf-8"))["files"]
+        for name, record in records.items():
+            size = (folder / name).stat().st_size
+            if size != record["bytes"]:
+                return f"{folder / name} has {size:,} bytes where {record['bytes']:,} were written"
+        for name in checksums(sorted(records)):
+            if describe(folder / name) != records[name]:
+                return f"{folder / name} does not have the checksum that it was written with"
+    except FileNotFoundError as error:
+        return f"{error.filename} is missing"
+    except OSError as error:
+        return f"{error.filename or folder} cannot be read ({error.strerror})"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{folder / files.MANIFEST} is cut or overwritten"
+    return None
+
+
+def newest_whole(root: Path, damage_of: Callable[[Path], str | None]) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint below `root` in which `damage_of` finds nothing wrong, and why newer ones were not taken.
+
+    It is the one that `latest` names or an older one; None when there is no checkpoint at all. Raises ValueError
+    when there are some and none is whole.
+    """
+    found, problems = files.candidates(root)
+    for folder in found:
+        problem = damage_of(folder)
+        if problem is None:
+            return folder, [f"{problem}: {folder.name} is used instead" for problem in problems]
+        problems.append(problem)
+    if not problems:
+        return None, []
+    raise ValueError(
+        f"no checkpoint in {root} can be used: {'; '.join(problems)}. Put back a copy of one and write its name into "
+        f"{root / files.LATEST}, or start a new run with another --run.folder."
+    )
