@@ -10,14 +10,19 @@
 
 #include <cerrno>
 #include <filesystem>
+#include <limits>
+#include <optional>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "best_fit.h"
 #include "blend.h"
 #include "idx_format.h"
 #include "index_reader.h"
 #include "index_writer.h"
+#include "megatron_order.h"
 #include "permutation.h"
 #include "samples.h"
 
@@ -130,6 +135,49 @@ py::tuple locate(Blend& blend, int64_t first, int64_t count) {
   return py::make_tuple(files, indices);
 }
 
+// An array that takes over the vector's memory.
+template <typename T>
+py::array_t<T> array_of(std::vector<T>&& values) {
+  auto* kept = new std::vector<T>(std::move(values));
+  const py::capsule owner(kept, [](void* vector) { delete static_cast<std::vector<T>*>(vector); });
+  return py::array_t<T>(kept->size(), kept->data(), owner);
+}
+
+py::tuple packed_rows(const IndexReader& reader, int64_t row_tokens) {
+  PackedRows packed;
+  {
+    const py::gil_scoped_release release;
+    packed = best_fit(reader, row_tokens);
+  }
+  return py::make_tuple(array_of(std::move(packed.starts)), array_of(std::move(packed.documents)), packed.cropped,
+                        packed.padded);
+}
+
+template <typename Row>
+py::array rows_of(const MegatronOrder& samples) {
+  py::array_t<Row> rows({samples.samples() + 1, int64_t{2}});
+  Row* out = rows.mutable_data();
+  const py::gil_scoped_release release;
+  samples.write(out);
+  return rows;
+}
+
+py::array megatron_sample_index(const py::array_t<int32_t, py::array::c_style>& lengths,
+                                const py::array_t<int32_t, py::array::c_style>& order, int64_t sequence_length) {
+  if (lengths.ndim() != 1 || order.ndim() != 1) throw std::invalid_argument("lengths and order must be one-dimensional.");
+  const int32_t* length = lengths.data();
+  const int32_t* document = order.data();
+  const auto sequences = static_cast<uint64_t>(lengths.size());
+  const auto documents = static_cast<uint64_t>(order.size());
+  std::optional<MegatronOrder> samples;
+  {
+    const py::gil_scoped_release release;
+    samples.emplace(length, sequences, document, documents, sequence_length);
+  }
+  const bool fits = documents <= static_cast<uint64_t>(std::numeric_limits<int32_t>::max());
+  return fits ? rows_of<int32_t>(*samples) : rows_of<int64_t>(*samples);
+}
+
 void bind_index(py::module_& module) {
   const auto unlocked = py::call_guard<py::gil_scoped_release>();
 
@@ -202,6 +250,8 @@ PYBIND11_MODULE(_C, module) {
   py::class_<Blend>(module, "Blend")
       .def(py::init<std::vector<uint64_t>>(), "weights"_a)
       .def("locate", &locate, "first"_a, "count"_a);
+  module.def("best_fit", &packed_rows, "index"_a, "row_tokens"_a);
+  module.def("megatron_sample_index", &megatron_sample_index, "lengths"_a, "order"_a, "sequence_length"_a);
   module.def("permute", &permute, "index"_a, "n"_a, "key"_a);
   module.def("permute_inverse", &permute_inverse, "image"_a, "n"_a, "key"_a);
   module.def("permute_range", &permute_range, "start"_a, "count"_a, "n"_a, "key"_a);

@@ -72,6 +72,14 @@ class Blend:
     def locate(self, first: int, count: int) -> tuple[Int64s, Int64s]:
         """The files of the samples [first, first + count), and the number of samples of that file before each."""
 
+def best_fit(index: IndexReader, row_tokens: int) -> tuple[Int64s, npt.NDArray[np.uint32], int, int]:
+    """Whole documents packed into rows (csrc/best_fit.h): starts [rows + 1], documents, tokens cropped, tokens padded."""
+
+def megatron_sample_index(lengths: Int32s, order: Int32s, sequence_length: int) -> Int32s | Int64s:
+    """megatron-core's build_sample_idx (csrc/megatron_order.h): (number in `order`, position), [samples + 1, 2].
+
+    lengths: tokens of each sequence; order: which of them come one after the other."""
+
 def permute(index: int, n: int, key: int) -> int:
     """Image of an index under the permutation of [0, n) with this 64-bit key (csrc/permutation.h)."""
 
