@@ -337,7 +337,9 @@ class DataConfig:
     """Token files, made by data_tools/preprocess.py, and the tokenizer that made them."""
 
     train: str = ""
-    """Token files to train on, as paths without .bin: "a", "a | b" (each once an epoch), "0.7 a | 0.3 b" (by weight)."""
+    """Token files to train on, without .bin: "a", "a | b" (each once an epoch) or "0.7 a | 0.3 b" (by weight)."""
+    packing: Literal["running", "best_fit"] = "running"
+    """How rows are cut from the training text: where they fall (running), or of whole documents (best_fit)."""
     val: str = ""
     """Held-out token file for bits per byte; empty: no validation."""
     tokenizer: str = ""

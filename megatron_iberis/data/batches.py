@@ -2,8 +2,8 @@
 
 * A `BatchPlan` says which sample numbers: a function of the step alone, so the position in the data is the step
   number, and all ranks together see the same samples whatever the data-parallel size and the micro-batch are.
-* A `SampleSource` turns sample numbers into a `Batch`. `TokenBatches` reads one token file as running text, `Mixture`
-  several sources.
+* A `SampleSource` turns sample numbers into a `Batch`. `TokenBatches` reads a token file as running text,
+  `PackedBatches` as rows of whole documents, `Mixture` several sources.
 * `micro_batches` walks through the steps, `prefetch` does so in a background thread.
 """
 
@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 
 from megatron_iberis.data.blending import Blend
+from megatron_iberis.data.packing import PackedRows
 from megatron_iberis.data.samples import SampleOrder
 from megatron_iberis.data.token_file import TokenFile
 
@@ -28,7 +29,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of text: `targets[b, t]` is the token after `tokens[b, t]`; int64 [B, T], contiguous, on the CPU."""
+    """Rows of text: `targets[b, t]` is the token after `tokens[b, t]`, or -1 where there is none to learn.
+
+    int64 [B, T], contiguous, on the CPU.
+    """
 
     tokens: torch.Tensor
     targets: torch.Tensor
@@ -58,29 +62,56 @@ class TokenBatches:
         self.order = order
         self.vocab_size = vocab_size
 
-    @property
-    def samples_per_epoch(self) -> int:
-        return self.order.samples_per_epoch
-
     def read(self, first: int, count: int) -> Batch:
         """The samples first .. first + count - 1, one a row."""
         offsets = self.order.offsets(first, count)
         rows = np.empty((count, self.order.sequence_length + 1), np.int64)
         for row, offset in zip(rows, offsets.tolist(), strict=True):
             row[:] = self.file.tokens(offset, rows.shape[1])
-        self._check_ids(rows)
+        _check_ids(rows, self.file, self.vocab_size)
         both = torch.from_numpy(rows)
         return Batch(tokens=both[:, :-1].contiguous(), targets=both[:, 1:].contiguous())
 
-    def _check_ids(self, rows: npt.NDArray[np.int64]) -> None:
-        if rows.size == 0:
-            return
-        low, high = int(rows.min()), int(rows.max())
-        if low < 0 or high >= self.vocab_size:
-            raise ValueError(
-                f"{self.file.prefix}.bin holds token {low if low < 0 else high} and the model knows "
-                f"{self.vocab_size:,}: train with the tokenizer that the token file was made with."
-            )
+
+class PackedBatches:
+    """The packed rows of one token file, each once an epoch, in an order that differs from epoch to epoch."""
+
+    def __init__(self, file: TokenFile, rows: PackedRows, seed: int, vocab_size: int) -> None:
+        self.file = file
+        self.rows = rows
+        self.order = SampleOrder(max(2, rows.num_rows), 1, seed, shuffle=True)  # a row is a "token" of it
+        self.vocab_size = vocab_size
+
+    def read(self, first: int, count: int) -> Batch:
+        """The samples first .. first + count - 1, one a row; padding is token 0 and target -1."""
+        tokens = np.zeros((count, self.rows.row_tokens), np.int64)
+        numbers = self.order.offsets(first, count) % self.rows.num_rows
+        filled = [self._fill(row, number) for row, number in zip(tokens, numbers.tolist(), strict=True)]
+        _check_ids(tokens, self.file, self.vocab_size)
+        both = torch.from_numpy(tokens)
+        targets = both[:, 1:].clone()
+        targets[torch.arange(1, both.shape[1]) >= torch.tensor(filled).unsqueeze(1)] = -1
+        return Batch(tokens=both[:, :-1].contiguous(), targets=targets)
+
+    def _fill(self, row: npt.NDArray[np.int64], number: int) -> int:
+        """Copies the documents of a packed row into `row`; returns how many tokens they are."""
+        end = 0
+        for document in self.rows.documents_of(number):
+            tokens = self.file.document(document)[: len(row) - end]
+            row[end : end + len(tokens)] = tokens
+            end += len(tokens)
+        return end
+
+
+def _check_ids(ids: npt.NDArray[np.int64], file: TokenFile, vocab_size: int) -> None:
+    if ids.size == 0:
+        return
+    low, high = int(ids.min()), int(ids.max())
+    if low < 0 or high >= vocab_size:
+        raise ValueError(
+            f"{file.prefix}.bin holds token {low if low < 0 else high} and the model knows {vocab_size:,}: train "
+            "with the tokenizer that the token file was made with."
+        )
 
 
 class Mixture:

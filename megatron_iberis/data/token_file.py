@@ -56,13 +56,13 @@ class TokenFile:
                     f"there is no {self.prefix}{suffix}: give the path of a token file without .bin and .idx "
                     "or make one with data_tools/preprocess.py."
                 )
-        self._index = _C.IndexReader(self.prefix + ".idx")
-        self.dtype = _DTYPE_OF_CODE[self._index.dtype_code]
-        self.num_sequences = self._index.num_sequences
-        self.num_documents = self._index.num_documents
-        self.num_tokens = self._index.num_tokens
-        self.lengths = self._index.lengths  # int32 [num_sequences], in tokens
-        self.document_index = self._index.document_index  # int64 [num_documents + 1], in sequences
+        self.index = _C.IndexReader(self.prefix + ".idx")
+        self.dtype = _DTYPE_OF_CODE[self.index.dtype_code]
+        self.num_sequences = self.index.num_sequences
+        self.num_documents = self.index.num_documents
+        self.num_tokens = self.index.num_tokens
+        self.lengths = self.index.lengths  # int32 [num_sequences], in tokens
+        self.document_index = self.index.document_index  # int64 [num_documents + 1], in sequences
         self._tokens = self._map_tokens()
 
     def _map_tokens(self) -> Tokens:
@@ -91,7 +91,7 @@ class TokenFile:
 
     def __getitem__(self, i: int) -> Tokens:
         """Tokens of sequence i, [lengths[i]]; IndexError when there is none."""
-        first, length = self._index.sequence(i + self.num_sequences if i < 0 else i)
+        first, length = self.index.sequence(i + self.num_sequences if i < 0 else i)
         return self._tokens[first : first + length]
 
     def tokens(self, start: int, count: int) -> Tokens:
@@ -103,14 +103,22 @@ class TokenFile:
             return self._tokens[start : start + count]
         return self._tokens[np.arange(start, start + count) % self.num_tokens]
 
+    def document(self, d: int) -> Tokens:
+        """Tokens of document d, all its sequences."""
+        first, end = self.document_index[d : d + 2].tolist()
+        if first == end:
+            return self._tokens[:0]
+        start, (last, length) = self.index.sequence(first)[0], self.index.sequence(end - 1)
+        return self._tokens[start : last + length]
+
     def document_of(self, offsets: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """The document that the token at each offset of the ring belongs to, in the shape of `offsets`."""
         ring = np.asarray(offsets, np.int64) % self.num_tokens
-        return self._index.documents_of(ring.reshape(-1)).reshape(ring.shape)
+        return self.index.documents_of(ring.reshape(-1)).reshape(ring.shape)
 
     def verify(self) -> None:
         """Reads the whole index; ValueError naming the first sequence or document that is wrong."""
-        self._index.verify()
+        self.index.verify()
 
     @cached_property
     def manifest(self) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from megatron_iberis.config import Recipe
 from megatron_iberis.data.blending import Blend, read_mixture
+from megatron_iberis.data.packing import PackedRows, open_packing
 from megatron_iberis.data.samples import SampleOrder
 from megatron_iberis.data.token_file import TokenFile
 from megatron_iberis.tokenizer import Tokenizer
@@ -14,16 +15,23 @@ from megatron_iberis.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Token files, how each is cut into samples, and how these are mixed."""
+    """Token files, how each is cut into samples (`rows` where documents are packed), and how these are mixed."""
 
     files: tuple[TokenFile, ...]
     orders: tuple[SampleOrder, ...]
+    rows: tuple[PackedRows, ...] | None
     blend: Blend
 
     def __str__(self) -> str:
         tokens, documents = (sum(getattr(f, name) for f in self.files) for name in ("num_tokens", "num_documents"))
         several = f" of {len(self.files)} files" if len(self.files) > 1 else ""
-        return f"{tokens:,} tokens in {documents:,} documents{several}"
+        said = f"{tokens:,} tokens in {documents:,} documents{several}"
+        for file, rows in zip(self.files, self.rows or (), strict=self.rows is not None):
+            said += (
+                f"; {file.prefix} packed into {rows.num_rows:,} rows, {rows.cropped_share:.1%} of its tokens "
+                f"cropped, {rows.padded_share:.1%} of the rows padding"
+            )
+        return said
 
 
 @dataclass(frozen=True)
@@ -64,11 +72,14 @@ def _open_training_data(recipe: Recipe, tokenizer: Tokenizer) -> TrainingData:
         SampleOrder(file.num_tokens, recipe.model.context, recipe.train.seed + number, shuffle=True)
         for number, file in enumerate(files)
     )
+    packed = recipe.data.packing == "best_fit"
+    rows = tuple(open_packing(file, recipe.model.context) for file in files) if packed else None
+    sizes = [r.num_rows for r in rows] if rows else [order.samples_per_epoch for order in orders]
     try:
-        blend = Blend([part.weight or order.samples_per_epoch for part, order in zip(parts, orders, strict=True)])
+        blend = Blend([part.weight or size for part, size in zip(parts, sizes, strict=True)])
     except ValueError as error:
         raise ValueError(f"data.train = {recipe.data.train}: {error}") from None
-    return TrainingData(files, orders, blend)
+    return TrainingData(files, orders, rows, blend)
 
 
 def _open_tokens(name: str, path: str, recipe: Recipe, tokenizer: Tokenizer) -> TokenFile:

@@ -16,7 +16,7 @@ import torch.distributed as dist
 from megatron_iberis.checkpoint.load import Checkpoint, newest_to_resume
 from megatron_iberis.checkpoint.save import CheckpointWriter
 from megatron_iberis.config import Recipe, load_recipe, save_recipe
-from megatron_iberis.data.batches import Mixture, TokenBatches
+from megatron_iberis.data.batches import Mixture, PackedBatches, SampleSource, TokenBatches
 from megatron_iberis.data.samples import SampleOrder
 from megatron_iberis.parallel.groups import ParallelGroups, everyone_agrees, start_process_group
 from megatron_iberis.stages.between_steps import Sample, Save, Validate
@@ -116,8 +116,13 @@ def _prepare_folder(recipe: Recipe, folder: Path) -> None:
 
 
 def _training_source(data: TrainingData, recipe: Recipe) -> Mixture:
-    vocab_size = recipe.model.vocab_size
-    return Mixture([TokenBatches(f, o, vocab_size) for f, o in zip(data.files, data.orders, strict=True)], data.blend)
+    vocab_size, sources = recipe.model.vocab_size, list[SampleSource]()
+    for number, (file, order) in enumerate(zip(data.files, data.orders, strict=True)):
+        if data.rows:
+            sources.append(PackedBatches(file, data.rows[number], order.seed, vocab_size))
+        else:
+            sources.append(TokenBatches(file, order, vocab_size))
+    return Mixture(sources, data.blend)
 
 
 def _start_monitor(

@@ -154,7 +154,7 @@ def test_each_file_keeps_its_own_order_and_epochs(sources):
 
 
 def test_an_epoch_of_the_mixture_trains_every_token_once(sources):
-    sizes = [source.samples_per_epoch for source in sources]
+    sizes = [source.order.samples_per_epoch for source in sources]
     targets = Mixture(sources, Blend(sizes)).read(sum(sizes), sum(sizes)).targets.flatten()
     assert len(targets) == len(set(targets.tolist())) == 4 * sum(sizes)
 
