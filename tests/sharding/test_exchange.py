@@ -21,7 +21,7 @@ from tests.model.comparison import groups_of
 from tests.ranks import Ranks
 
 quickly = settings(
-    max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

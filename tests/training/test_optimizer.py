@@ -28,7 +28,6 @@ from tests.training.small_engines import (
 STEPS = 3
 TWO = [
     *(Layout(stage=stage, rows=4) for stage in (0, 1, 2, 3)),
-    Layout(stage=2, rows=1),
     Layout(stage=3, rows=2, sub_groups=True),
     *(Layout(stage=stage, tensor=2, sequence=stage % 2 == 1) for stage in (0, 1, 2, 3)),
     Layout(stage=1, tensor=2, rows=2),
@@ -44,7 +43,7 @@ FOUR = [
 
 @cache
 def batches(kind: str) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """STEPS batches. huge: one has rows whose gradients add up. uneven: as many targets as a row cares to have."""
+    """STEPS random batches. huge: the gradients of some rows add up. uneven: rows have 0 to 16 targets."""
     generator = torch.Generator().manual_seed(0)
     found = []
     for step in range(STEPS):
@@ -60,7 +59,7 @@ def batches(kind: str) -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def settings(kind: str) -> dict[str, Any]:
-    return {"clip": {"huge": 1.0, "uneven": 0.05, "unclipped": 0.0}[kind]}
+    return {"clip": {"huge": 1.0, "uneven": 0.05}[kind]}
 
 
 _alone: dict[str, Any] = {}
@@ -82,7 +81,7 @@ def apart(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor], model
     return max(((a - b).norm() / b.norm()).item() for a, b in changes.values())
 
 
-@pytest.mark.parametrize("kind", ["huge", "uneven", "unclipped"])
+@pytest.mark.parametrize("kind", ["huge", "uneven"])
 @pytest.mark.parametrize("layout", TWO, ids=str)
 def test_update_is_that_of_one_process(one_rank: Ranks, two_ranks: Ranks, layout: Layout, kind: str) -> None:
     check_update(alone(one_rank, kind), two_ranks, layout, kind)
@@ -137,7 +136,7 @@ def start_of_training(layout: Layout, dtype: str) -> tuple[dict[str, torch.Tenso
     """Runs on a rank: the master weights of a new model that it owns before the first step, and 20 losses."""
     running = engine(recipe(layout, dtype, clip=1.0))
     before = {name: tensor.clone() for name, tensor in master_weights(running).items()}
-    data = batches("unclipped")
+    data = batches("plain")
     losses = [running.step(i, own_micro_batches(running, *data[i % STEPS])).loss for i in range(20)]
     running.deepspeed.destroy()
     return before, losses
