@@ -1,5 +1,6 @@
 # make demo   install, then the whole way small: text -> tokenizer -> token files -> training -> a few words
 # make test   install, then the test suite          make test-all   with the whole matrix of layouts
+# make test-native   the C++ part under the address and undefined-behaviour sanitizers
 # make lint   ruff and mypy          make format   ruff's formatting
 # make clean  removes .venv, build products and the demo
 #
@@ -12,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo test test-all lint format clean
+.PHONY: demo test test-all test-native lint format clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m megatron_iberis.stages.demo $(DATA)
@@ -22,6 +23,19 @@ test: $(VENV)/installed-dev
 
 test-all: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m "full or not full" $(TESTS)
+
+# An instrumented build in a folder of its own. Leaks are Python's own; libstdc++ comes first so that its throws are seen.
+NATIVE := build/native
+SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
+test-native: $(VENV)/installed-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt setuptools pybind11
+	rm -rf $(NATIVE) && mkdir -p $(NATIVE)
+	cp -r setup.py pyproject.toml README.md LICENSE csrc megatron_iberis tests $(NATIVE)/
+	rm -f $(NATIVE)/megatron_iberis/_C*.so
+	cd $(NATIVE) && CFLAGS="$(SANITIZE)" LDFLAGS="$(SANITIZE)" $(abspath $(BIN))/python setup.py -q build_ext --inplace
+	cd $(NATIVE) && ASAN_OPTIONS=detect_leaks=0,quarantine_size_mb=1 \
+	  LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libstdc++.so)" \
+	  $(abspath $(BIN))/python -m pytest -p no:cacheprovider tests/data
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

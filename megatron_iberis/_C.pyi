@@ -73,7 +73,7 @@ class Blend:
         """The files of the samples [first, first + count), and the number of samples of that file before each."""
 
 def best_fit(index: IndexReader, row_tokens: int) -> tuple[Int64s, npt.NDArray[np.uint32], int, int]:
-    """Whole documents packed into rows (csrc/best_fit.h): starts [rows + 1], documents, tokens cropped, tokens padded."""
+    """Whole documents packed into rows (csrc/best_fit.h): starts [rows + 1], documents, cropped, padded tokens."""
 
 def megatron_sample_index(lengths: Int32s, order: Int32s, sequence_length: int) -> Int32s | Int64s:
     """megatron-core's build_sample_idx (csrc/megatron_order.h): (number in `order`, position), [samples + 1, 2].

@@ -30,9 +30,7 @@ def described(lengths, order, t):
 
 
 lengths_and_order = st.lists(st.integers(0, 40), min_size=1, max_size=30).flatmap(
-    lambda lengths: st.tuples(
-        st.just(lengths), st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=90)
-    )
+    lambda lengths: st.tuples(st.just(lengths), st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=90))
 )
 
 
