@@ -71,14 +71,14 @@ def commit(partial: Path) -> Path:
     for folder in (partial, *(path for path in partial.rglob("*") if path.is_dir())):
         sync(folder)
     final = partial.with_suffix("")
+    pointer = final.parent / f"{LATEST}{PARTIAL}"  # first of all: the disk may be full
+    pointer.write_text(final.name + "\n", encoding="utf-8")
+    sync(pointer)
     replaced = final.with_name(f"{final.name}.replaced{PARTIAL}")
     if final.exists():  # saved before, then resumed from an older one
         final.rename(replaced)
     partial.rename(final)
     sync(final.parent)
-    pointer = final.parent / f"{LATEST}{PARTIAL}"
-    pointer.write_text(final.name + "\n", encoding="utf-8")
-    sync(pointer)
     pointer.rename(final.parent / LATEST)
     sync(final.parent)
     shutil.rmtree(replaced, ignore_errors=True)
@@ -153,6 +153,7 @@ def explain(error: BaseException, root: Path) -> str:
     # safetensors wraps the system's error in its own and leaves only the text
     full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "os error 28" in str(error)
     if full or "No space left" in str(error):
-        free = shutil.disk_usage(root).free / 2**30
+        there = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
+        free = shutil.disk_usage(there).free / 2**30
         return f"the disk of {root} is full ({free:.1f} GiB free): make room, or set --run.folder to another disk."
     return f"a checkpoint could not be written to {root}: {error}."

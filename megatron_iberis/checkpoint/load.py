@@ -58,11 +58,13 @@ class Checkpoint:
             state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         except (OSError, json.JSONDecodeError):
             raise ValueError(f"{folder} is not a checkpoint: give a step-... folder below checkpoints/.") from None
-        if state["format"] != FORMAT:
+        if state.get("format", FORMAT) != FORMAT:
             raise ValueError(
                 f"{folder} has checkpoint format {state['format']}, this version reads {FORMAT}: "
                 "update megatron_iberis."
             )
+        if not {"format", "step", "optimizer_step"} <= state.keys():
+            raise ValueError(f"{folder / 'state.json'} is damaged: use an older checkpoint.")
         self.step: int = state["step"]
         self.optimizer_step: int = state["optimizer_step"]
         self.weights = TensorFiles(sorted(folder.glob("model-*.safetensors")))
@@ -101,8 +103,9 @@ class Checkpoint:
 def newest_to_resume(root: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint below `root` whose every file is as it was written; None when there is none.
 
-    Called by all ranks together: the ranks of a node share the reading, so that each node looks at all of its own
-    disk. The second result says why newer ones were passed over. Raises ValueError when none is whole.
+    Called by all ranks together. Rank 0 says which checkpoints there are, and the ranks of a node share the reading,
+    so that one which is not whole on every node's disk is damaged for all. The second result says why newer ones
+    were passed over. Raises ValueError when none is whole.
     """
     local = int(os.environ.get("LOCAL_RANK", "0"))
 
@@ -112,7 +115,9 @@ def newest_to_resume(root: Path) -> tuple[Path | None, list[str]]:
         dist.all_gather_object(found, own)
         return next((problem for problem in found if problem), None)
 
-    return verify.newest_whole(root, damage_on_any_rank)
+    listing = [files.candidates(root)]
+    dist.broadcast_object_list(listing)
+    return verify.newest_whole(root, damage_on_any_rank, listing[0])
 
 
 class _Part(Mapping[str, torch.Tensor]):

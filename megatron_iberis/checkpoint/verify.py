@@ -69,13 +69,17 @@ def damage(folder: Path, checksums: Callable[[list[str]], Iterable[str]] = list)
     return None
 
 
-def newest_whole(root: Path, damage_of: Callable[[Path], str | None]) -> tuple[Path | None, list[str]]:
+def newest_whole(
+    root: Path,
+    damage_of: Callable[[Path], str | None],
+    listing: tuple[list[Path], list[str]] | None = None,
+) -> tuple[Path | None, list[str]]:
     """The newest checkpoint below `root` in which `damage_of` finds nothing wrong, and why newer ones were not taken.
 
-    It is the one that `latest` names or an older one; None when there is no checkpoint at all. Raises ValueError
-    when there are some and none is whole.
+    It is the one that `latest` names or an older one; None when there is no checkpoint at all. listing: what
+    `files.candidates` found, where another rank looked. Raises ValueError when there are some and none is whole.
     """
-    found, problems = files.candidates(root)
+    found, problems = listing or files.candidates(root)
     for folder in found:
         problem = damage_of(folder)
         if problem is None:
