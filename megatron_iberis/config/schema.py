@@ -292,13 +292,15 @@ class TrainConfig:
     """What the sample texts continue."""
     log_every: int = 1
     """Steps between console lines."""
+    max_bad_steps: int = 3
+    """So many steps in a row with a loss or gradient that is not finite end the run; one alone is skipped."""
 
     def check(self, model: ModelConfig) -> None:
         """Raises ValueError when the batch or an interval makes no sense."""
         for name in ("steps", "target_flops", "eval_every", "sample_every", "eval_tokens"):
             require(getattr(self, name) >= 0, f"train.{name} must not be negative.")
         require(0 <= self.seed < 2**63, f"train.seed is {self.seed}: it must be in [0, 2^63).")
-        for name in ("batch_tokens", "device_batch", "sample_tokens", "log_every"):
+        for name in ("batch_tokens", "device_batch", "sample_tokens", "log_every", "max_bad_steps"):
             require(getattr(self, name) >= 1, f"train.{name} must be at least 1.")
         require(
             self.steps > 0 or self.target_flops > 0 or self.tokens_per_parameter > 0,

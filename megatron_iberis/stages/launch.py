@@ -6,12 +6,14 @@ Recipe, environment and files are looked at before torch is imported: a mistake 
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from megatron_iberis.config import Recipe, load_recipe
 from megatron_iberis.stages.inputs import open_inputs
+from megatron_iberis.training import preemption  # noqa: F401 (it looks which processes are above this one)
 
 USAGE_ERROR = 2
 
@@ -68,6 +70,7 @@ def _help(name: str) -> None:
 
 def _leave(code: int) -> None:
     """Ends the process; a process group that is still there is left first, so that it says nothing."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # whoever asks for the end now has got it, with this code
     torch = sys.modules.get("torch")
     if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

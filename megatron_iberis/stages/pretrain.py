@@ -22,17 +22,27 @@ from megatron_iberis.parallel.groups import ParallelGroups, everyone_agrees, sta
 from megatron_iberis.stages.between_steps import Sample, Save, Validate
 from megatron_iberis.stages.inputs import Inputs, TrainingData
 from megatron_iberis.training.engine import Engine
+from megatron_iberis.training.failure import RunFailedError
 from megatron_iberis.training.hardware import Peak, peak_flops
+from megatron_iberis.training.heart import heart
 from megatron_iberis.training.monitor import Monitor
+from megatron_iberis.training.preemption import StopRequest
 from megatron_iberis.training.trainer import Periodic, train
+from megatron_iberis.training.watchdog import Watchdog
 
 
 def run(recipe: Recipe, inputs: Inputs) -> int:
-    """Runs the recipe on this rank to its end; returns the exit code: 1 when a checkpoint could not be saved.
+    """Runs the recipe on this rank to its end, or until it is asked to stop (SIGTERM); returns the exit code.
 
-    Raises ValueError on bad input.
+    It is 1 when a checkpoint could not be saved, or the run could not go on, which the monitor tells. Raises
+    ValueError on bad input.
     """
     device = start_process_group(recipe.parallel.timeout_minutes)
+    with Watchdog(Path(recipe.run.folder) / "log", recipe.parallel.timeout_minutes):
+        return _run(recipe, inputs, device)
+
+
+def _run(recipe: Recipe, inputs: Inputs, device: torch.device) -> int:
     peak = peak_flops(device, recipe.train.dtype) if dist.get_rank() == 0 else None
     dist.barrier()  # a CPU's peak is measured: nobody else may be busy meanwhile
     groups = ParallelGroups.create(recipe.parallel.tensor, recipe.parallel.context)
@@ -66,23 +76,32 @@ def run(recipe: Recipe, inputs: Inputs) -> int:
         for problem in passed_over:
             monitor.note(problem)
     save = Save(writer, monitor)
-    between = [Periodic(recipe.checkpoint.every, save), Periodic(1, save.tell)]
+    between = [Periodic(recipe.checkpoint.every, save, at_stop=True, phase="saving"), Periodic(1, save.tell)]
     if recipe.train.sample_every:
-        between.insert(0, Periodic(recipe.train.sample_every, Sample(engine, inputs.tokenizer, monitor)))
+        sample = Sample(engine, inputs.tokenizer, monitor)
+        between.insert(0, Periodic(recipe.train.sample_every, sample, phase="sampling"))
     if inputs.val:
         order = SampleOrder(inputs.val.num_tokens, recipe.model.context, recipe.train.seed, shuffle=False)
         held_out = TokenBatches(inputs.val, order, recipe.model.vocab_size)
         validate = Validate(engine, held_out, inputs.tokenizer, monitor)
-        between.insert(0, Periodic(recipe.train.eval_every, validate, at_start=True))
-    try:
-        train(recipe, engine, _training_source(inputs.train, recipe), first_step, between, monitor)
-    finally:
-        save.finish()
+        between.insert(0, Periodic(recipe.train.eval_every, validate, at_start=True, phase="validation"))
+    source, end = _training_source(inputs.train, recipe), None
+    with StopRequest() as stop:
+        try:
+            done = train(recipe, engine, source, first_step, between, monitor, stop.asked)
+            if done < recipe.train.steps and monitor:
+                monitor.note(f"stopped after step {done}, as asked: the same command with --run.resume goes on")
+        except RunFailedError as error:
+            end = str(error)
+        finally:
+            heart.beat("saving")
+            save.finish()
+    failures = [*save.failures, *([end] if end else [])]
     if monitor:
-        for failure in save.failures:
+        for failure in failures:
             monitor.note(failure)
         monitor.close()
-    return 1 if save.failures else 0
+    return 1 if failures else 0
 
 
 def _check_same_run(recipe: Recipe, checkpoint: Path) -> None:

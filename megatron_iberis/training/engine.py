@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,16 +20,23 @@ from megatron_iberis.model.initialization import InitialWeights, build_model, fi
 from megatron_iberis.model.parameters import shards
 from megatron_iberis.parallel.groups import DeepSpeedTopology, ParallelGroups
 from megatron_iberis.sharding.layout import FlatTensor, fill_pieces, flat_layout
+from megatron_iberis.training.heart import heart
 from megatron_iberis.training.optimizer import IberisOptimizer
 from megatron_iberis.training.schedule import lr_multiplier, muon_momentum
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What an optimizer step was: mean loss in nats a target token, and the raw gradient's global norm."""
+    """What an optimizer step was; the same on all ranks."""
 
     loss: float
+    """Mean over the step's targets, in nats."""
     gradient_norm: float
+    """Global norm of the raw gradient; inf where it is not finite."""
+    skipped: bool = False
+    """Loss or gradient are not finite, so weights and optimizer state were left exactly as they were."""
+    stop: bool = False
+    """Some rank was asked to stop."""
 
 
 class Engine:
@@ -46,6 +55,7 @@ class Engine:
         self.recipe, self.groups, self.device = recipe, groups, device
         self.accumulation = recipe.train.accumulation(recipe.model, groups.data_size)
         model = build_model(recipe.model, groups, recipe.parallel.sequence, recipe.parallel.recompute)
+        model.register_forward_pre_hook(lambda *_: heart.beat())  # training, validation, sampling: it gets on
         self.shards = {shard.name: shard for shard in shards(model)}
         if weights is None:
             weights = InitialWeights(self.shards.values(), recipe.train.seed)
@@ -83,8 +93,8 @@ class Engine:
         """The module inside, for evaluation and sampling."""
         return self.deepspeed.module
 
-    def step(self, step: int, batches: Iterable[Batch]) -> StepResult:
-        """One optimizer step over `accumulation` micro-batches.
+    def step(self, step: int, batches: Iterable[Batch], stop: Callable[[], bool] = lambda: False) -> StepResult:
+        """One optimizer step over `accumulation` micro-batches. stop: whether this rank was asked to stop.
 
         The loss is the mean over all targets of the step, on all ranks, whatever their spread over micro-batches:
         DeepSpeed averages over micro-batches and ranks, so each gets its sum times their number.
@@ -93,33 +103,48 @@ class Engine:
         steps = self.recipe.train.steps
         self.optimizer.set_schedule(lr_multiplier(step, steps, config), muon_momentum(step, config))
         micro_batches = list(batches)
-        targets = self._sum(sum(int((b.targets >= 0).sum()) for b in micro_batches), self.groups.data)
+        (targets,) = self._sum([sum(int((b.targets >= 0).sum()) for b in micro_batches)], self.groups.data)
         share = self.accumulation * self.groups.replica_size / max(1.0, targets)
         total = torch.zeros((), device=self.device)
         self.deepspeed.train()
+        heart.beat("forward and backward")
         for batch in micro_batches:
             loss = self.deepspeed(batch.tokens.to(self.device), batch.targets.to(self.device))
             total += loss.detach()
             self.deepspeed.backward(loss * share)
-            norm = self._clip_without_zero()
+            if self.deepspeed.is_gradient_accumulation_boundary():
+                # Over all ranks, since all have to agree: those of a tensor-parallel group have the same loss.
+                loss_sum, stops = self._sum([total.item(), float(stop())], None)
+                mean = loss_sum / self.groups.tensor_size / max(1.0, targets)
+                heart.beat("optimizer")
+                norm = self._clip_without_zero()
+                self.optimizer.may_step = partial(self._is_finite, mean, norm)
             self.deepspeed.step()
-        if norm is None:
-            norm = self.deepspeed.get_global_grad_norm()
-        return StepResult(self._sum(total.item(), self.groups.replica) / max(1.0, targets), float(norm))
+        norm = self._gradient_norm() if norm is None else norm
+        return StepResult(mean, norm, skipped=not self._is_finite(mean, norm), stop=stops > 0)
+
+    def _is_finite(self, loss: float, norm: float | None) -> bool:
+        """Whether the step may be taken; the norm is DeepSpeed's, as it stands when its update begins, or `norm`."""
+        return math.isfinite(loss) and math.isfinite(self._gradient_norm() if norm is None else norm)
+
+    def _gradient_norm(self) -> float:
+        norm = float(self.deepspeed.optimizer._global_grad_norm)
+        return norm if norm >= 0 else math.inf  # DeepSpeed's sign for "not finite" is -1
 
     def _clip_without_zero(self) -> float | None:
-        """Without ZeRO, DeepSpeed clips but doesn't tell the norm: do it here. None elsewhere, and between steps."""
-        if self.recipe.parallel.zero_stage != 0 or not self.deepspeed.is_gradient_accumulation_boundary():
+        """Without ZeRO, DeepSpeed clips but doesn't tell the norm: do it here. None at the other stages."""
+        if self.recipe.parallel.zero_stage != 0:
             return None
         from deepspeed.runtime.utils import clip_grad_norm_
 
         limit = self.recipe.optimizer.clip or float("inf")
         return float(clip_grad_norm_(self.deepspeed.module.parameters(), limit, mpu=self.topology))
 
-    def _sum(self, value: float, group: Any) -> float:
-        total = torch.tensor(value, dtype=torch.float64, device=self.device)
+    def _sum(self, values: list[float], group: Any) -> list[float]:
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
         torch.distributed.all_reduce(total, group=group)
-        return total.item()
+        sums: list[float] = total.tolist()
+        return sums
 
 
 def deepspeed_config(recipe: Recipe, groups: ParallelGroups) -> dict[str, Any]:
@@ -136,6 +161,7 @@ def deepspeed_config(recipe: Recipe, groups: ParallelGroups) -> dict[str, Any]:
         "gradient_clipping": recipe.optimizer.clip if stage > 0 else 0.0,
         "zero_optimization": {"stage": stage},
         "zero_allow_untested_optimizer": True,  # "untested" is every optimizer that is not DeepSpeed's own
+        "zero_force_ds_cpu_optimizer": False,  # nor does offloading need DeepSpeed's own
         "bf16": {"enabled": train.dtype == "bf16"},
         "data_types": {"grad_accum_dtype": "fp32"},
         "communication_data_type": "fp32",

@@ -52,8 +52,7 @@ class Monitor:
 
         def open_log() -> Recorder:
             log = LogFile(folder / "log.jsonl", first_step)
-            for loss in log.kept_losses:  # the smoothed curve goes on where it was
-                self._tracker.loss.add(loss)
+            self._tracker.went_on(log.kept_losses, log.kept_skipped)
             return log
 
         def open_curves() -> Recorder:
@@ -79,6 +78,11 @@ class Monitor:
         moment = self._tracker.add(progress, memory_bytes(device))
         self._done = moment.done
         self._tell(lambda recorder: recorder.step(moment))
+        if moment.spike is not None:
+            self.note(
+                f"loss spike at step {moment.done}: {progress.loss:.4f} is {moment.spike:.0f} mean deviations above "
+                "the losses before it"
+            )
 
     def validation(self, step: int, bits_per_byte: float, loss: float, seconds: float) -> None:
         """A validation after `step` steps: bits a byte of text, loss in nats a token, its wall clock."""

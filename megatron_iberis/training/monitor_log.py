@@ -20,12 +20,12 @@ from megatron_iberis.training.monitor_progress import Moment
 class LogFile:
     """The log of a run that goes on after `first_step` steps (0: from the start). OSError when the disk is full.
 
-    kept_losses: those of the steps before, in order.
+    kept_losses: those of the steps before, in order; kept_skipped: how many of those steps were skipped.
     """
 
     def __init__(self, path: Path, first_step: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.kept_losses = _drop_later(path, first_step)
+        self.kept_losses, self.kept_skipped = _drop_later(path, first_step)
         self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
 
     def step(self, moment: Moment) -> None:
@@ -40,6 +40,7 @@ class LogFile:
             momentum=progress.momentum,
             seconds=progress.seconds,
             tokens=progress.tokens,
+            skipped=progress.skipped,
             tokens_per_second=moment.tokens_per_second,
             mfu=moment.mfu,
             memory_bytes=moment.memory_bytes,
@@ -72,17 +73,19 @@ def json_line(fields: dict[str, Any]) -> str:
     return json.dumps(fields, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _drop_later(path: Path, first_step: int) -> list[float]:
+def _drop_later(path: Path, first_step: int) -> tuple[list[float], int]:
     """Takes out of the log what lies after `first_step` steps (0: everything), and lines that were cut off.
 
-    Returns the losses of the steps that stay. The log is replaced as a whole: a crash leaves the old one.
+    Returns the losses of the steps that stay, and how many of them were skipped. The log is replaced as a whole: a
+    crash leaves the old one.
     """
-    kept, losses = [], []
+    kept, losses, skipped = [], [], 0
     if first_step > 0 and path.exists():
         for line in path.read_bytes().splitlines(keepends=True):
             fields = _parsed(line)
             if fields and fields["step"] <= first_step:
                 kept.append(line)
+                skipped += fields.get("skipped") is True
                 if fields.get("event") == "step" and isinstance(fields.get("loss"), float):
                     losses.append(fields["loss"])
     temporary = path.with_name(path.name + ".tmp")
@@ -95,7 +98,7 @@ def _drop_later(path: Path, first_step: int) -> list[float]:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
-    return losses
+    return losses, skipped
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:

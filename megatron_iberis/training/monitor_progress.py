@@ -12,6 +12,10 @@ from megatron_iberis.training.hardware import Peak
 LOSS_DECAY = 0.9
 CALM_STEPS = 20
 """Steps that the console's rate and the time left are averaged over."""
+SPIKE_DECAY = 0.98
+SPIKE_DEVIATIONS = 6.0
+SPIKE_STEPS = 20
+"""A loss is a spike when it lies so many running deviations above the running mean; none before so many steps."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class Progress:
     """Wall clock of the step, waiting for data included."""
     tokens: int
     """Tokens of the step, all ranks."""
+    skipped: bool = False
+    """Whether loss or gradient were not finite, so that nothing was updated."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,10 @@ class Moment:
     calm_mfu: float | None
     seconds_left: float | None
     memory_bytes: int
+    skipped_steps: int
+    """Steps of the run so far that were skipped."""
+    spike: float | None
+    """By how many deviations the loss is above its running mean, where that is extraordinary."""
 
 
 class LossAverage:
@@ -69,11 +79,38 @@ class LossAverage:
         return self._sum / self._weight
 
 
+class SpikeWatch:
+    """Finds losses that lie far above those before: running mean and mean absolute deviation, without bias."""
+
+    def __init__(self) -> None:
+        self._mean = self._deviation = self._weight = 0.0
+        self._count = 0
+
+    def add(self, loss: float) -> float | None:
+        """Takes a loss in; gives its distance from the mean, in deviations, where it is a spike, else None."""
+        if not math.isfinite(loss):
+            return None
+        spike = None
+        if self._count >= SPIKE_STEPS:
+            mean, deviation = self._mean / self._weight, max(self._deviation / self._weight, 1e-3)
+            if loss > mean + SPIKE_DEVIATIONS * deviation:
+                spike = (loss - mean) / deviation
+                loss = mean + SPIKE_DEVIATIONS * deviation  # an outlier moves the figures, but not far
+        mean = self._mean / self._weight if self._count else loss
+        self._mean = SPIKE_DECAY * self._mean + (1 - SPIKE_DECAY) * loss
+        self._deviation = SPIKE_DECAY * self._deviation + (1 - SPIKE_DECAY) * abs(loss - mean)
+        self._weight = SPIKE_DECAY * self._weight + (1 - SPIKE_DECAY)
+        self._count += 1
+        return spike
+
+
 class Tracker:
     """Turns each `Progress` into a `Moment`. world: ranks; peak: of one of them."""
 
     def __init__(self, recipe: Recipe, world: int, peak: Peak) -> None:
         self.loss = LossAverage()
+        self.spikes = SpikeWatch()
+        self.skipped_steps = 0
         self._recipe, self._flops = recipe, peak.flops * world
         self._warm = False
         self._recent: deque[tuple[int, float]] = deque(maxlen=CALM_STEPS)
@@ -85,6 +122,7 @@ class Tracker:
         if warm:
             self._recent.append((progress.tokens, max(progress.seconds, 1e-9)))
         self._warm = True
+        self.skipped_steps += progress.skipped
         tokens, seconds = (sum(column) for column in zip(*self._recent, strict=True)) if self._recent else (0, 0.0)
         return Moment(
             progress=progress,
@@ -97,7 +135,16 @@ class Tracker:
             calm_mfu=self._mfu(int(tokens), seconds) if seconds else None,
             seconds_left=self._seconds_left(done, seconds / len(self._recent)) if seconds else None,
             memory_bytes=memory_bytes,
+            skipped_steps=self.skipped_steps,
+            spike=self.spikes.add(progress.loss),
         )
+
+    def went_on(self, losses: list[float], skipped_steps: int) -> None:
+        """Learns what the steps before a resume were like: the smoothed figures go on where they were."""
+        for loss in losses:
+            self.loss.add(loss)
+            self.spikes.add(loss)
+        self.skipped_steps = skipped_steps
 
     def validated(self, seconds: float) -> None:
         """Learns what a validation costs, for the time left."""

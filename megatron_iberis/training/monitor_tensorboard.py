@@ -59,8 +59,11 @@ class Curves:
             "train/loss_smooth": moment.loss_smooth,
             "train/gradient_norm": progress.gradient_norm,
             "train/momentum": progress.momentum,
+            "train/skipped_steps": moment.skipped_steps,
             "memory/gigabytes": moment.memory_bytes / 1e9,
         }
+        if moment.spike is not None:
+            values["train/loss_spike"] = moment.spike  # a point stands only where there was one
         values |= {f"learning_rate/{kind}": rate for kind, rate in progress.learning_rates.items()}
         if moment.warm:  # the first step's speed would only squeeze the curve's scale
             values |= {"speed/tokens_per_second": moment.tokens_per_second, "speed/mfu": moment.mfu}

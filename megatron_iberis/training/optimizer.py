@@ -9,7 +9,7 @@ tensor-parallel shard for a matrix.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -48,6 +48,8 @@ class IberisOptimizer(torch.optim.Optimizer):
         super().__init__(groups, {})
         self._groups = list(self.param_groups)
         self._exchanges: dict[tuple[int, ...], Exchange] = {}
+        self.may_step: Callable[[], bool] = lambda: True
+        """Asked when DeepSpeed has reduced and clipped: False leaves weights and state exactly as they are."""
         self._bound: tuple[dict[int, FlatTensor], ParallelGroups, bool] | None = None
 
     def bind(self, layout: Iterable[FlatTensor], groups: ParallelGroups, replicated: bool) -> None:
@@ -70,6 +72,8 @@ class IberisOptimizer(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:
         """One update of whatever groups and tensors DeepSpeed has put into `param_groups` for this call."""
+        if not self.may_step():
+            return
         for group in self.param_groups:
             if not group["params"]:
                 continue  # stage 3 fills one group at a time

@@ -1,6 +1,7 @@
 """The training loop: batches -> engine -> monitor, and what is to be done every so many steps.
 
 The loop has no state but the step: the place in the data, the rates and the momentum all follow from it.
+Ranks decide nothing alone: they stop after the same step, and find the same steps bad.
 """
 
 from __future__ import annotations
@@ -8,26 +9,34 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from megatron_iberis.config import Recipe
 from megatron_iberis.data.batches import BatchPlan, SampleSource, micro_batches, prefetch
+from megatron_iberis.training.bad_steps import BadSteps
 from megatron_iberis.training.engine import Engine, StepResult
+from megatron_iberis.training.heart import heart
 from megatron_iberis.training.monitor import Monitor, Progress
 from megatron_iberis.training.schedule import muon_momentum
 
 
 @dataclass(frozen=True)
 class Periodic:
-    """Something done between steps, by all ranks together: `action(steps done)`.
+    """Something done between steps, by all ranks together: `action(steps done)`. phase: its name for the watchdog.
 
     every: after each so many steps and after the last; 0: after the last alone. at_start: before the first, too.
+    at_stop: also, and then only this, when the run is asked to stop, for then it may have half a minute left.
     """
 
     every: int
     action: Callable[[int], None]
     at_start: bool = False
+    at_stop: bool = False
+    phase: str = "between steps"
 
-    def is_due(self, done: int, steps: int) -> bool:
+    def is_due(self, done: int, steps: int, stop: bool = False) -> bool:
+        if stop and done < steps:
+            return self.at_stop
         if done == 0:
             return self.at_start and self.every > 0
         return done == steps or (self.every > 0 and done % self.every == 0)
@@ -40,10 +49,13 @@ def train(
     first_step: int,
     between: Sequence[Periodic],
     monitor: Monitor | None,
-) -> None:
+    stop: Callable[[], bool] = lambda: False,
+) -> int:
     """Trains from `first_step` (0-based) to the recipe's last; called by all ranks, of which rank 0 has a monitor.
 
-    What was due before first_step is not done again: a resumed run goes on as if it had not stopped.
+    What was due before first_step is not done again: a resumed run goes on as if it had not stopped. stop: whether
+    this rank was asked to stop; all ranks do so after the same step. Returns the steps done. Raises RunFailedError on
+    all ranks after too many bad steps.
     """
     steps, groups = recipe.train.steps, engine.groups
     plan = BatchPlan(
@@ -52,20 +64,30 @@ def train(
         rank=groups.data_rank,
         ranks=groups.data_size,
     )
+    folder = Path(recipe.run.folder) if monitor else None
+    bad = BadSteps(folder, source, plan.global_batch, recipe.train.max_bad_steps)
     if first_step == 0:
         _do_what_is_due(between, 0, steps)
     batches = prefetch(micro_batches(source, plan, first_step, steps))
     for step in range(first_step, steps):
         started = time.monotonic()
-        result = engine.step(step, [next(batches) for _ in range(plan.accumulation)])
+        heart.beat("data", step + 1)
+        result = engine.step(step, [next(batches) for _ in range(plan.accumulation)], stop)
         if monitor:
             monitor.step(_progress(recipe, engine, step, result, time.monotonic() - started))
-        _do_what_is_due(between, step + 1, steps)
+        problem = bad.add(step, result)
+        if monitor and problem:
+            monitor.note(problem)
+        _do_what_is_due(between, step + 1, steps, result.stop)
+        if result.stop:
+            return step + 1
+    return steps
 
 
-def _do_what_is_due(between: Sequence[Periodic], done: int, steps: int) -> None:
+def _do_what_is_due(between: Sequence[Periodic], done: int, steps: int, stop: bool = False) -> None:
     for periodic in between:
-        if periodic.is_due(done, steps):
+        if periodic.is_due(done, steps, stop):
+            heart.beat(periodic.phase)
             periodic.action(done)
 
 
@@ -78,4 +100,5 @@ def _progress(recipe: Recipe, engine: Engine, step: int, result: StepResult, sec
         momentum=muon_momentum(step, recipe.optimizer),
         seconds=seconds,
         tokens=recipe.train.batch_tokens,
+        skipped=result.skipped,
     )
