@@ -13,7 +13,7 @@ import signal
 from contextlib import suppress
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 LAUNCHER = "deepspeed.launcher.launch"
 
