@@ -1,5 +1,5 @@
 # make demo   install, then the whole way small: text -> tokenizer -> token files -> training -> a few words
-# make test   install, then the test suite          make test-all   with the whole matrix of layouts
+# make test   install, then the test suite          make test-all   with what takes minutes
 # make test-native   the C++ part under the address and undefined-behaviour sanitizers
 # make lint   ruff and mypy          make format   ruff's formatting
 # make clean  removes .venv, build products and the demo

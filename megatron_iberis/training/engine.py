@@ -76,6 +76,9 @@ class Engine:
         import deepspeed
         from deepspeed.utils import logger
 
+        # Its shared-memory collectives for CPUs are compiled at the first start, where a kill leaves a lock file that
+        # all later starts wait for, and leave 66 MB a rank in /dev/shm. gloo does the same work.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         logger.setLevel(logging.ERROR)  # what it warns of at its start was chosen on purpose
         with redirect_stdout(io.StringIO()):  # and its bf16 optimizer prints memory figures
             engine, *_ = deepspeed.initialize(

@@ -16,6 +16,8 @@ from tests.ranks import Ranks
 from tests.stages.runs import checkpoint_tensors, pretrain, words
 from tests.stages.test_launch import ENVIRONMENT, ROOT
 
+pytestmark = pytest.mark.full  # several real launches, each killed, stopped or cut off: minutes
+
 TIMEOUT = 30  # seconds that a rank waits for another one: long enough for the start on a busy machine
 SETTINGS = {
     "train__steps": "60",

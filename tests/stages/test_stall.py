@@ -12,6 +12,8 @@ from tests.conftest import Corpus
 from tests.stages.processes import Launched
 from tests.stages.runs import words
 
+pytestmark = pytest.mark.full  # several real launches, each killed, stopped or cut off: minutes
+
 LONG = {"train__eval_every": "0", "train__sample_every": "0", "checkpoint__every": "0", "train__steps": "100000"}
 
 
