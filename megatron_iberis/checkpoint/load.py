@@ -17,7 +17,7 @@ from megatron_iberis.checkpoint import files, verify
 from megatron_iberis.checkpoint.save import FORMAT
 from megatron_iberis.checkpoint.snapshot import STATES
 from megatron_iberis.model.parameters import Shard
-from megatron_iberis.parallel.groups import ranks_on_this_node
+from megatron_iberis.parallel.node import ranks_on_this_node
 from megatron_iberis.sharding.layout import FlatTensor, fill_pieces
 
 

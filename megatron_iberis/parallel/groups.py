@@ -19,6 +19,7 @@ from megatron.core.process_groups_config import ProcessGroupCollection
 from torch.distributed import distributed_c10d
 
 from megatron_iberis.config import ParallelConfig
+from megatron_iberis.parallel.node import cores_of_this_node, ranks_on_this_node
 
 
 @dataclass(frozen=True)
@@ -155,19 +156,6 @@ def training_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("cpu")
-
-
-def ranks_on_this_node() -> int:
-    """As torchrun (LOCAL_WORLD_SIZE) or DeepSpeed's launcher (LOCAL_SIZE) says it."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
-
-
-def cores_of_this_node() -> int:
-    """Cores that the launcher may use: a rank bound to some of them (numactl) would see only its own."""
-    try:
-        return len(os.sched_getaffinity(os.getppid()))
-    except (AttributeError, OSError):  # not on Linux, or the launcher is gone
-        return os.cpu_count() or 1
 
 
 def start_process_group(timeout_minutes: float) -> torch.device:

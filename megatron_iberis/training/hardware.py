@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from megatron_iberis.parallel.groups import cores_of_this_node, ranks_on_this_node
+from megatron_iberis.parallel.node import cores_of_this_node, ranks_on_this_node
 
 # Dense peaks in TFLOP/s by a pattern in the device's name, first match counts: (bf16 with fp32 sums, plain fp32).
 # NVIDIA's own data sheets, where "with sparsity" halved: H100, H200, GH200, B200/GB200/B300 (HGX and NVL72 tables
