@@ -8,9 +8,11 @@
 #include <pybind11/stl.h>
 #include <pybind11/stl/filesystem.h>
 
+#include <array>
 #include <cerrno>
 #include <filesystem>
 #include <limits>
+#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -19,12 +21,14 @@
 
 #include "best_fit.h"
 #include "blend.h"
+#include "bpe.h"
 #include "idx_format.h"
 #include "index_reader.h"
 #include "index_writer.h"
 #include "megatron_order.h"
 #include "permutation.h"
 #include "samples.h"
+#include "unigram.h"
 
 namespace py = pybind11;
 using namespace pybind11::literals;
@@ -233,10 +237,32 @@ void bind_index(py::module_& module) {
       .def("verify", &IndexReader::verify, unlocked);
 }
 
+py::array_t<int32_t> encode(const Encoder& encoder, const py::str& text) {
+  Py_ssize_t size = 0;
+  const char* bytes = PyUnicode_AsUTF8AndSize(text.ptr(), &size);
+  if (bytes == nullptr) throw py::error_already_set();  // UnicodeEncodeError
+  std::vector<int32_t> ids;
+  {
+    const py::gil_scoped_release release;
+    ids.reserve(static_cast<size_t>(size) / 3 + 16);
+    encoder.encode({bytes, static_cast<size_t>(size)}, ids);
+  }
+  return array_of(std::move(ids));
+}
+
+template <typename Kind>
+void bind_encoder(py::module_& module, const char* name) {
+  const auto make = [](std::vector<std::string> pieces, std::vector<float> scores,
+                       const std::array<int32_t, 256>& byte_ids) {
+    return std::make_unique<Kind>(Vocabulary{std::move(pieces), std::move(scores), byte_ids});
+  };
+  py::class_<Kind, Encoder>(module, name).def(py::init(make), "pieces"_a, "scores"_a, "byte_ids"_a);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_C, module) {
-  module.doc() = "Token file indexes and the order of samples, in C++.";
+  module.doc() = "Text to ids, token file indexes and the order of samples, in C++.";
   py::register_exception_translator([](std::exception_ptr thrown) {
     try {
       if (thrown) std::rethrow_exception(thrown);
@@ -247,6 +273,9 @@ PYBIND11_MODULE(_C, module) {
     }
   });
   bind_index(module);
+  py::class_<Encoder>(module, "Encoder").def("encode", &encode, "text"_a);
+  bind_encoder<BpeEncoder>(module, "BpeEncoder");
+  bind_encoder<UnigramEncoder>(module, "UnigramEncoder");
   py::class_<Blend>(module, "Blend")
       .def(py::init<std::vector<uint64_t>>(), "weights"_a)
       .def("locate", &locate, "first"_a, "count"_a);

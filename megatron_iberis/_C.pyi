@@ -11,6 +11,24 @@ import numpy.typing as npt
 Int32s = npt.NDArray[np.int32]
 Int64s = npt.NDArray[np.int64]
 
+class Encoder:
+    """Text -> ids with the very ids of SentencePiece's encode, for a model that normalises nothing."""
+
+    def encode(self, text: str) -> Int32s:
+        """The ids of the whole text; UnicodeEncodeError if it holds a lone surrogate."""
+
+@final
+class BpeEncoder(Encoder):
+    """`pieces` by id, b"" for those that are never found in text; `byte_ids` of the 256 byte pieces."""
+
+    def __init__(self, pieces: Sequence[bytes], scores: Sequence[float], byte_ids: Sequence[int]) -> None: ...
+
+@final
+class UnigramEncoder(Encoder):
+    """Arguments as BpeEncoder's."""
+
+    def __init__(self, pieces: Sequence[bytes], scores: Sequence[float], byte_ids: Sequence[int]) -> None: ...
+
 @final
 class IndexWriter:
     """Writes a .idx in constant memory; the file is complete when finish() returns, removed if it never does.

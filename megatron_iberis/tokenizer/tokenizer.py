@@ -1,10 +1,9 @@
-"""`Tokenizer`: a SentencePiece model that gives back every text exactly.
+"""`Tokenizer`: what every tokenizer offers, whatever made it.
 
-* A folder holds it: `tokenizer.model` (SentencePiece) and `manifest.json` (kind, sizes, specials, training, sha256).
-* `decode(encode(s)) == s` for every str that UTF-8 can hold: what has no piece is spelled in byte pieces.
-* A literal U+2581 goes through the byte pieces too, as SentencePiece uses that character for the space.
-* The chat specials are control symbols: they are placed by id, no text can spell them.
-* Decoding joins the pieces' bytes itself; SentencePiece only encodes.
+* A folder holds one: a model file (one for each kind) and `manifest.json` (kind, sizes, specials, training, sha256).
+* `decode(encode(s)) == s` for every str that UTF-8 can hold.
+* The chat specials are placed by id; no text can spell them.
+* Kinds: "bpe" and "unigram" (sentencepiece_model.py), "tiktoken" (tiktoken_model.py).
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar
 
 import numpy as np
-import sentencepiece
 
 # nanochat's nine, in its order; the first opens every document.
 SPECIALS = (
@@ -33,47 +32,55 @@ SPECIALS = (
     "<|output_start|>",
     "<|output_end|>",
 )
-MODEL_FILE = "tokenizer.model"
 MANIFEST_FILE = "manifest.json"
 
-_SPACE = "\u2581"  # SentencePiece writes a space like this inside a piece
-# No piece of ours has a space after anything but a space, nor anything but a newline after a newline (training.py
-# sees to it). So these units can be encoded one by one with the very ids of the whole text, and the short ones are
-# remembered: words come again. Long ones, Japanese lines, go many at a time. The bounds keep memory flat on a line of
-# any length; beyond them a merge may differ, never the text.
-_UNITS = re.compile(r"(?:[^ \n]{25,65536}\n*){1,64}| *[^ \n]{1,65536}\n*| {1,65536}\n*|\n+")
-_REMEMBERED = 24  # characters
-_CACHE_SIZE = 1 << 18  # units, about 60 MB
 
-
-class Tokenizer:
-    """Encodes and decodes text. Made by `train` or read with `Tokenizer.load(folder)`.
+class Tokenizer(ABC):
+    """Encodes and decodes text. Made by `train` or `import_nanochat`, or read with `Tokenizer.load(folder)`.
 
     Attributes: `vocab_size`, `bos_id`, `specials` (spelling -> id), `fingerprint` (sha256 of the model file, hex) and
     `manifest` (what manifest.json says).
     """
 
-    def __init__(self, model: bytes, manifest: dict[str, Any]) -> None:
+    kinds: ClassVar[tuple[str, ...]]
+    model_file: ClassVar[str]
+    _classes: ClassVar[list[type[Tokenizer]]] = []
+
+    def __init_subclass__(cls) -> None:
+        Tokenizer._classes.append(cls)
+
+    def __init__(
+        self, model: bytes, manifest: dict[str, Any], specials: dict[str, int], spelled: Sequence[bytes]
+    ) -> None:
+        """`spelled`: the bytes that each id stands for."""
         self._model = model
-        self._sp = sentencepiece.SentencePieceProcessor(model_proto=model)
+        self._bytes = spelled
         self.fingerprint = hashlib.sha256(model).hexdigest()
         self.manifest = manifest
-        self.vocab_size: int = self._sp.vocab_size()
-        self.specials = {name: self._sp.piece_to_id(name) for name in SPECIALS}
-        self.bos_id = self.specials["<|bos|>"]
-        self._bytes = [self._bytes_of(i) for i in range(self.vocab_size)]
-        byte_ids = [self._sp.piece_to_id(f"<0x{b:02X}>") for b in _SPACE.encode()]
-        self._space_character = np.array(byte_ids, dtype=np.int32).tobytes()
-        self._cache: dict[str, bytes] = {}
+        self.vocab_size = len(spelled)
+        self.specials = specials
+        self.bos_id = specials[SPECIALS[0]]
 
     @classmethod
-    def load(cls, folder: str | os.PathLike[str]) -> Tokenizer:
+    @abstractmethod
+    def from_model(cls, model: bytes, manifest: dict[str, Any]) -> Tokenizer:
+        """The tokenizer of a model file's content."""
+
+    @abstractmethod
+    def encode_array(self, text: str) -> np.ndarray:
+        """`encode` as an int32 array: the fast way for whole documents."""
+
+    @staticmethod
+    def load(folder: str | os.PathLike[str]) -> Tokenizer:
         """Reads a tokenizer folder. ValueError if it is not one, or if its model is not the manifest's."""
         folder = Path(folder)
         try:
-            model = (folder / MODEL_FILE).read_bytes()
             manifest = json.loads((folder / MANIFEST_FILE).read_bytes())
-            sha256 = manifest["sha256"]
+            sha256, kind = manifest["sha256"], manifest["kind"]
+            of_kind = next((c for c in Tokenizer._classes if kind in c.kinds), None)
+            if of_kind is None:
+                raise ValueError
+            model = (folder / of_kind.model_file).read_bytes()
         except (FileNotFoundError, NotADirectoryError) as error:
             raise ValueError(
                 f"{folder} is not a tokenizer folder (there is no {error.filename}): "
@@ -85,10 +92,10 @@ class Tokenizer:
             ) from None
         if hashlib.sha256(model).hexdigest() != sha256:
             raise ValueError(
-                f"{folder / MODEL_FILE} is not the file that {MANIFEST_FILE} describes (another sha256): "
+                f"{folder / of_kind.model_file} is not the file that {MANIFEST_FILE} describes (another sha256): "
                 "copy the tokenizer folder again or train it again."
             )
-        return cls(model, manifest)
+        return of_kind.from_model(model, manifest)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes the folder whole or not at all; replaces a tokenizer that stands there, and nothing else."""
@@ -99,7 +106,7 @@ class Tokenizer:
         replaced = folder.parent / f".{folder.name}.replaced-{os.getpid()}"
         try:
             partial.mkdir()
-            _write(partial / MODEL_FILE, self._model)
+            _write(partial / self.model_file, self._model)
             text = json.dumps(self.manifest, ensure_ascii=False, indent=2) + "\n"
             _write(partial / MANIFEST_FILE, text.encode())
             if folder.exists():
@@ -115,11 +122,6 @@ class Tokenizer:
         """The ids of `text`, without any special. ValueError on a lone surrogate, which is no text."""
         ids: list[int] = self.encode_array(text).tolist()
         return ids
-
-    def encode_array(self, text: str) -> np.ndarray:
-        """`encode` as an int32 array (read-only): the fast way for whole documents."""
-        parts = [self._encode_plain(part) for part in text.split(_SPACE)]
-        return np.frombuffer(self._space_character.join(parts), dtype=np.int32)
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of `ids`; specials are spelled out, bytes that are not UTF-8 become U+FFFD."""
@@ -138,44 +140,8 @@ class Tokenizer:
     def token_bytes(self) -> np.ndarray:
         """UTF-8 bytes of text that each id stands for, int32 [vocab_size]: byte pieces 1, specials 0."""
         counts = np.array([len(b) for b in self._bytes], dtype=np.int32)
-        counts[[self._sp.unk_id(), *self.specials.values()]] = 0
+        counts[list(self.specials.values())] = 0
         return counts
-
-    def _bytes_of(self, i: int) -> bytes:
-        piece: str = self._sp.id_to_piece(i)
-        if self._sp.is_byte(i):
-            return bytes([int(piece[3:5], 16)])  # <0x0A>
-        if self._sp.is_control(i):
-            return piece.encode()
-        if self._sp.is_unknown(i):
-            return "\ufffd".encode()  # never encoded, but a model may draw it
-        return piece.replace(_SPACE, " ").encode()
-
-    def _encode_plain(self, text: str) -> bytes:
-        """The ids of a text without U+2581, as int32 bytes."""
-        units = _UNITS.findall(text)
-        parts = list(map(self._cache.get, units))
-        for i, unit in enumerate(units):
-            if parts[i] is None:
-                parts[i] = ids = self._encode_unit(unit)
-                if len(unit) <= _REMEMBERED:
-                    if len(self._cache) >= _CACHE_SIZE:
-                        self._cache.clear()
-                    self._cache[unit] = ids
-        return b"".join(cast(list[bytes], parts))
-
-    def _encode_unit(self, unit: str) -> bytes:
-        try:
-            # One call a unit: SentencePiece's batches start a thread pool each time, which costs more.
-            ids: bytes = self._sp.encode(unit, return_type="numpy").tobytes()
-        except RuntimeError:
-            surrogate = re.search("[\ud800-\udfff]", unit)
-            if surrogate is None:
-                raise
-            raise ValueError(
-                f"the text holds a lone surrogate (U+{ord(surrogate[0]):04X}), which UTF-8 cannot write: remove it."
-            ) from None
-        return ids
 
 
 def check_replaceable(folder: Path) -> None:
@@ -184,9 +150,19 @@ def check_replaceable(folder: Path) -> None:
         return
     if not folder.is_dir():
         raise ValueError(f"{folder} is a file: name a folder for the tokenizer.")
-    others = sorted({p.name for p in folder.iterdir()} - {MODEL_FILE, MANIFEST_FILE})
+    own = {MANIFEST_FILE, *(c.model_file for c in Tokenizer._classes)}
+    others = sorted({p.name for p in folder.iterdir()} - own)
     if others:
         raise ValueError(f"{folder} holds other things than a tokenizer (such as {others[0]}): name another folder.")
+
+
+def lone_surrogate(text: str) -> ValueError:
+    """The error to raise when `text` cannot be written in UTF-8."""
+    found = re.search("[\ud800-\udfff]", text)
+    assert found is not None
+    return ValueError(
+        f"the text holds a lone surrogate (U+{ord(found[0]):04X}), which UTF-8 cannot write: remove it."
+    )
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -20,9 +20,10 @@ from typing import Any
 
 import sentencepiece
 
+from megatron_iberis.tokenizer.sentencepiece_model import SentencePieceTokenizer
 from megatron_iberis.tokenizer.tokenizer import SPECIALS, Tokenizer, check_replaceable
 
-KINDS = ("bpe", "unigram")
+KINDS = SentencePieceTokenizer.kinds
 _FIXED_IDS = 1 + len(SPECIALS) + 256  # <unk>, specials, bytes
 _CHUNK = 4_000  # characters; SentencePiece drops or refuses what is much longer than its "sentence"
 _BOUNDARY = "\x1f"  # SentencePiece's own mark: no piece crosses it
@@ -59,9 +60,8 @@ def train(
         raise ValueError("there is no text to train a tokenizer on: give files with text in them.")
     arguments = _arguments(vocab_size, kind)
     model = _train(chunks, arguments)
-    tokenizer = Tokenizer(model, {})
+    tokenizer = SentencePieceTokenizer(model, {"kind": kind})
     tokenizer.manifest.update(
-        kind=kind,
         vocab_size=tokenizer.vocab_size,
         specials=tokenizer.specials,
         sha256=tokenizer.fingerprint,

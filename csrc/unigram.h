@@ -1,0 +1,43 @@
+// The most likely segmentation under a unigram model, with the very ids of SentencePiece's.
+//
+// Viterbi's algorithm over the bytes of the text, in SentencePiece's own single-precision sums: which of two equally good
+// segmentations wins depends on their rounding. Where no piece reaches across, all paths meet; what lies before is
+// settled and forgotten there, so memory does not grow with the text.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+#include "encoder.h"
+
+namespace iberis {
+
+class UnigramEncoder : public Encoder {
+ public:
+  // std::invalid_argument for a vocabulary that makes no sense (encoder.h).
+  explicit UnigramEncoder(const Vocabulary& vocabulary);
+
+  void encode(std::string_view text, std::vector<int32_t>& ids) const override;
+
+ private:
+  // A state of the trie of all pieces, as a double array (Aoe 1989): byte b leads from s to states_[s].base + b, if
+  // that state's `parent` is s.
+  struct State {
+    int32_t base;
+    int32_t parent;
+    int32_t id;  // the piece that ends here, or -1
+    float score;
+  };
+  struct Best;
+
+  void build(const Vocabulary& vocabulary);
+  void settle(std::string_view text, const std::vector<Best>& best, size_t end, std::vector<int32_t>& ids) const;
+
+  std::vector<State> states_;
+  std::array<int32_t, 256> byte_ids_;
+  float unknown_score_;
+};
+
+}  // namespace iberis
