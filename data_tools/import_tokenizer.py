@@ -1,0 +1,23 @@
+"""Makes a tokenizer folder of nanochat's tokenizer, with its very ids. The pickle is not run.
+
+python data_tools/import_tokenizer.py ~/.cache/nanochat/tokenizer/tokenizer.pkl --output tokenizer
+"""
+
+import argparse
+
+from megatron_iberis.text.console import print_rows, run
+from megatron_iberis.tokenizer import import_nanochat
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("input", help="nanochat's tokenizer.pkl, or its folder")
+    parser.add_argument("--output", required=True, help="folder to write; a tokenizer in it is replaced")
+    arguments = parser.parse_args()
+    tokenizer = import_nanochat(arguments.input)
+    tokenizer.save(arguments.output)
+    print_rows([("tokenizer", arguments.output), ("ids", f"{tokenizer.vocab_size:,} (tiktoken)")])
+
+
+if __name__ == "__main__":
+    raise SystemExit(run(main))
