@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from megatron_iberis.tokenizer import Tokenizer, train
 
+ROOT = Path(__file__).parents[2]
 VOCAB_SIZE = 480
 PARAGRAPHS = (
     "The ferry leaves the harbour at half past six, and whoever misses it must wait until the tide turns.",
@@ -42,3 +47,23 @@ def tokenizer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
     return tmp_path / "tokenizer"
+
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """Runs a program of data_tools/ as a user would, in `tmp_path`; `environment` is added to the present one."""
+
+    def run(tool: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(ROOT / "data_tools" / tool), *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    return run

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from megatron_iberis.data.token_file import TokenFile
 from megatron_iberis.tokenizer import SPECIALS, TiktokenTokenizer, Tokenizer, import_nanochat
 
-from .conftest import sample_texts
+from .conftest import Command, sample_texts
 from .test_lossless import NASTY, check, texts
 
-TOOLS = Path(__file__).parents[2] / "data_tools"
 PATTERN = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+"
 WORDS = [" t", "th", " th", " the", "he", "an", " an", " and", "た。", "ました", "です", "12", "港"]
 
@@ -163,18 +160,14 @@ def test_tokenizers_that_lose_text_or_lack_specials_are_refused(file: Path, tmp_
         import_nanochat(tmp_path / "missing.pkl")
 
 
-def test_the_commands_take_it(file: Path, tmp_path: Path) -> None:
+def test_the_commands_take_it(file: Path, tmp_path: Path, command: Command) -> None:
     text = tmp_path / "text.jsonl"
     text.write_text("".join(json.dumps({"text": t}) + "\n" for t in sample_texts()))
-    run("import_tokenizer.py", str(file), "--output", str(tmp_path / "tokenizer"))
-    options = ["--tokenizer", str(tmp_path / "tokenizer"), "--output-prefix", str(tmp_path / "tokens")]
-    run("preprocess.py", "--input", str(text), *options)
+    assert command("import_tokenizer.py", file, "--output", "tokenizer").returncode == 0
+    options = ["--tokenizer", "tokenizer", "--output-prefix", "tokens"]
+    assert command("preprocess.py", "--input", text, *options).returncode == 0
     tokens = TokenFile(str(tmp_path / "tokens_text_document"))
     tokenizer = Tokenizer.load(tmp_path / "tokenizer")
     assert tokens.manifest is not None
     assert tokens.manifest["tokenizer"] == tokenizer.fingerprint
     assert tokenizer.decode(tokens.document(3)) == "<|bos|>" + sample_texts()[3]
-
-
-def run(tool: str, *arguments: str) -> None:
-    subprocess.run([sys.executable, str(TOOLS / tool), *arguments], check=True, capture_output=True)
