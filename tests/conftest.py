@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from megatron_iberis.text.config import PreprocessConfig
 from megatron_iberis.text.inputs import find_inputs
-from megatron_iberis.text.preprocess import PreprocessConfig, preprocess
+from megatron_iberis.text.preprocess import preprocess
 from megatron_iberis.text.records import Tally, read_documents
 from megatron_iberis.tokenizer import train
 from tests.ranks import Ranks

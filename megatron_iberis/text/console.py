@@ -13,16 +13,17 @@ from typing import Any
 from megatron_iberis.text.records import Tally
 
 
-def run(main: Callable[[], None]) -> int:
+def run(main: Callable[[], None], interrupted: str = "nothing was written.") -> int:
     """Calls `main` and returns the exit code: 2 after bad input, which becomes "error: ..." on stderr.
 
-    SIGTERM unwinds like Ctrl-C does, so that temporary files are removed.
+    `interrupted` says what Ctrl-C means for what was done. SIGTERM unwinds like Ctrl-C does, so that temporary files
+    are removed.
     """
     signal.signal(signal.SIGTERM, _terminate)
     try:
         main()
     except KeyboardInterrupt:
-        print("interrupted: nothing was written.", file=sys.stderr)
+        print(f"interrupted: {interrupted}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `... | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -45,7 +46,7 @@ def _terminate(signal_number: int, frame: Any) -> None:
 def progress_line(what: str) -> Iterator[Callable[[int, int, int], None]]:
     """A line with share, MB/s of text and time left while stderr is a terminal, nothing otherwise.
 
-    Gives the function to call: bytes read of the input, bytes of the input, bytes of text done.
+    Gives the function to call: bytes read of the input, bytes of the input (0: not known), bytes of text done.
     """
     if not sys.stderr.isatty():
         yield lambda read, size, text_bytes: None
@@ -61,7 +62,7 @@ def progress_line(what: str) -> Iterator[Callable[[int, int, int], None]]:
 
         def show(read: int, size: int, text_bytes: int) -> None:
             per_second = text_bytes / 1e6 / max(1e-9, time.monotonic() - started)
-            progress.update(task, completed=read, total=size, rate=f"{per_second:.1f} MB/s")
+            progress.update(task, completed=read, total=size or None, rate=f"{per_second:.1f} MB/s")
 
         yield show
 

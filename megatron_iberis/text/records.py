@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
-from megatron_iberis.text.inputs import InputFile
-from megatron_iberis.text.readers import Batch, read_batches
+from megatron_iberis.text.batch import LONGEST, Batch
+from megatron_iberis.text.inputs import TABLES, InputFile
+from megatron_iberis.text.readers import read_batches
 
 INVALID_JSON = "invalid JSON"
 INVALID_UTF8 = "invalid UTF-8"
 LONE_SURROGATE = "lone surrogate"
 MISSING_KEY = "missing key"
 WRONG_TYPE = "wrong type"
+NUL = "NUL character"  # valid, but the mark of binary data or of a file with a hole; no text holds it
+TOO_LONG = f"longer than {LONGEST >> 20} MiB"
+EMPTY = "empty"
+TOO_SHORT = "too short"
+
+_HINT = 200  # characters of a hint, which may quote the input
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,15 +47,16 @@ class Rejects:
 
 @dataclass(slots=True)
 class Tally:
-    """What was read: records in all, those without text, and those that could not be used, by kind."""
+    """What was read: records in all, those without text, with too little, and that could not be used, by kind."""
 
     read: int = 0
     empty: int = 0
+    too_short: int = 0
     rejected: dict[str, Rejects] = field(default_factory=dict)
 
     @property
     def usable(self) -> int:
-        return self.read - self.empty - self.num_rejected
+        return self.read - self.empty - self.too_short - self.num_rejected
 
     @property
     def num_rejected(self) -> int:
@@ -61,6 +69,7 @@ class Tally:
         """Takes in the tally of what came after."""
         self.read += later.read
         self.empty += later.empty
+        self.too_short += later.too_short
         for kind, rejects in later.rejected.items():
             self.reject(kind, rejects.first, rejects.count)
 
@@ -72,7 +81,7 @@ class Tally:
         """ValueError if there was not one document to use."""
         if self.usable:
             return
-        why = self.describe_rejected() or "all are empty"
+        why = self.describe_rejected() or f"{self.empty:,} are empty, {self.too_short:,} too short"
         hint = f"; the text is looked for under {json_key!r}, see --json-key" if MISSING_KEY in self.rejected else ""
         raise ValueError(f"no document could be used of {self.read:,} in the input: {why}{hint}.")
 
@@ -86,41 +95,89 @@ class _RejectedError(Exception):
         self.hint = hint
 
 
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A record that is not used: where it stood (`offset` in bytes of the content, None in a table), and why."""
+
+    path: str
+    line: int
+    offset: int | None
+    kind: str
+    hint: str = ""
+
+    @property
+    def place(self) -> str:
+        return f"{self.path}:{self.line}{self.hint}"
+
+    def as_json(self) -> dict[str, Any]:
+        """A line of the rejects file."""
+        offset = {} if self.offset is None else {"offset": self.offset}
+        hint = {"hint": self.hint.strip()} if self.hint else {}
+        return {"file": self.path, "line": self.line, **offset, "reason": self.kind, **hint}
+
+
 def read_documents(
-    files: Iterable[InputFile], json_key: str, tally: Tally, split_key: str | None = None
+    files: Sequence[InputFile], json_key: str, tally: Tally, split_key: str | None = None
 ) -> Iterator[Document]:
     """Every usable document of `files`, in order; the rest is added to `tally`. At the end ValueError if none was."""
     for batch in read_batches(files, json_key, split_key):
-        yield from parse(batch, json_key, split_key, tally)
+        for item in parse(batch, json_key, split_key, tally):
+            if isinstance(item, Document):
+                yield item
     tally.check_usable(json_key)
 
 
-def parse(batch: Batch, json_key: str, split_key: str | None, tally: Tally) -> Iterator[Document]:
-    """The usable documents of a batch; the rest is added to `tally`. Blank lines are not records."""
+def parse(
+    batch: Batch, json_key: str, split_key: str | None, tally: Tally, min_chars: int = 0
+) -> Iterator[Document | Reject]:
+    """The usable documents of a batch and, among them, those that are not: empty or faulty.
+
+    All are added to `tally`; blank lines are no records, and documents below `min_chars` characters are only counted.
+    """
     for i, record in enumerate(batch.records):
         if batch.form == ".jsonl" and record is not None and not record.strip():
             continue
         tally.read += 1
+        line, offset = batch.lines[i], None if batch.offsets is None else batch.offsets[i]
         try:
             text, key = _fields(batch, i, json_key, split_key)
-            size = len(text.encode())
-        except UnicodeEncodeError:
-            tally.reject(LONE_SURROGATE, f"{batch.path}:{batch.lines[i]}")
+            size = _check_text(text)
         except _RejectedError as rejected:
-            tally.reject(rejected.kind, f"{batch.path}:{batch.lines[i]}{rejected.hint}")
+            reject = Reject(batch.path, line, offset, rejected.kind, _printable(rejected.hint))
+            tally.reject(rejected.kind, reject.place)
+            yield reject
         else:
             if not text or text.isspace():
                 tally.empty += 1
+                yield Reject(batch.path, line, offset, EMPTY)
+            elif len(text) < min_chars:
+                tally.too_short += 1
             else:
-                yield Document(text, batch.path, batch.lines[i], size, key)
+                yield Document(text, batch.path, line, size, key)
+
+
+def _check_text(text: str) -> int:
+    """Its bytes of UTF-8."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise _RejectedError(LONE_SURROGATE) from None
+    if "\0" in text:
+        raise _RejectedError(NUL)
+    return size
+
+
+def _printable(hint: str) -> str:
+    return hint[:_HINT].encode(errors="backslashreplace").decode()
 
 
 def _fields(batch: Batch, i: int, json_key: str, split_key: str | None) -> tuple[str, str | None]:
     """Text and split key of record i."""
     record = batch.records[i]
-    if batch.form != ".jsonl":
+    if len(record or b"") > LONGEST or (record is None and batch.form not in TABLES):
+        raise _RejectedError(TOO_LONG)
+    if record is None or batch.form != ".jsonl":
         return _decode(record), None if batch.keys is None else _decode(batch.keys[i])
-    assert record is not None  # a line is always bytes
     value = _load(record)
     if not isinstance(value, dict):
         raise _RejectedError(WRONG_TYPE, " is not a JSON object")

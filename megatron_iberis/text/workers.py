@@ -45,7 +45,8 @@ def map_ordered(
             yield pending.popleft().result()
     except BrokenProcessPool:
         raise ChildProcessError(
-            "a worker process died (killed, or out of memory): start again, with fewer --workers if memory is short."
+            "a worker process died (killed, or out of memory): give the same command with --resume, "
+            "and fewer --workers if memory is short."
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)

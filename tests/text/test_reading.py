@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from megatron_iberis.text import readers
+from megatron_iberis.text import streams
 from megatron_iberis.text.inputs import find_inputs
 from megatron_iberis.text.records import Document, Tally, read_documents
 
@@ -110,18 +110,23 @@ def test_a_text_file_is_one_document_and_a_long_one_parts_that_join_to_it(tmp_pa
 def test_cutting_and_line_splitting_lose_nothing(content: bytes, size: int) -> None:
     blocks = [content[i : i + size] for i in range(0, len(content), size)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(readers, "_PART", size)
-        parts = list(readers._parts(blocks))
-    assert b"".join(part for _, part in parts) == content
-    assert all(len(part) <= size for _, part in parts)
+        patch.setattr(streams, "_PART", size)
+        parts = list(streams._parts(blocks, 1, 0))
+    assert b"".join(part or b"" for _, _, part in parts) == content
     start = 0
-    for line, part in parts:
+    for line, offset, part in parts:
+        assert part is not None
+        assert len(part) <= size
+        assert offset == start
         part.decode()
         assert line == 1 + content.count(b"\n", 0, start)
         start += len(part)
-    lines = [line for _, line in readers._lines(blocks)]
-    assert lines == content.split(b"\n")[: len(lines)]
-    assert sum(map(len, lines)) + content.count(b"\n") == len(content)
+    lines = list(streams._lines(blocks, 1, 0))
+    assert [line for _, _, line in lines] == content.split(b"\n")[: len(lines)]
+    assert [number for number, _, _ in lines] == list(range(1, len(lines) + 1))
+    for _, offset, line in lines:
+        assert content[offset:].startswith(line or b"")
+    assert sum(len(line or b"") for _, _, line in lines) + content.count(b"\n") == len(content)
 
 
 def test_names_folders_and_globs_are_found_once_and_in_order(tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""`PreprocessConfig`: what to preprocess and how."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+TRAIN, VALIDATION = "train", "validation"
+SUFFIX = {TRAIN: "_text_document", VALIDATION: "_val_text_document"}
+SKIP, STOP = ON_ERROR = ("skip", "stop")
+EXACT, MINHASH = DEDUP = ("exact", "minhash")
+
+
+@dataclass(frozen=True)
+class PreprocessConfig:
+    """The command line's arguments, and what the manifest records of them."""
+
+    input: Sequence[str]  # files, folders, globs, "-"
+    tokenizer: str  # folder
+    output_prefix: str
+    workers: int = 1
+    json_key: str = "text"
+    prepend_bos: bool = True  # each document begins with <|bos|>, as nanochat has it
+    append_eod: bool = False  # each document ends with <|bos|>, the only token between documents that there is
+    min_chars: int = 0
+    val_fraction: float = 0.0  # of the documents, by a hash of their split key
+    split_key: str | None = None  # JSON key or column; None: the text itself
+    on_error: str = SKIP
+    dedup: str | None = None
+    shuffle: int | None = None  # seed
+    resume: bool = False
+
+    def check(self) -> None:
+        """ValueError if a value makes no sense."""
+        if self.workers < 1:
+            raise ValueError(f"there can't be {self.workers} workers: use --workers 1 or more.")
+        if not 0 <= self.val_fraction < 1:
+            raise ValueError(f"--val-fraction must be at least 0 and below 1, not {self.val_fraction}.")
+        if self.split_key is not None and not self.val_fraction:
+            raise ValueError("--split-key says how to split: give --val-fraction too, or leave it out.")
+        if self.min_chars < 0:
+            raise ValueError(f"--min-chars must be 0 or more, not {self.min_chars}.")
+        if self.shuffle is not None and not 0 <= self.shuffle < 2**64:
+            raise ValueError(f"--shuffle must be a seed from 0 to 2^64 - 1, not {self.shuffle}.")
+        for name, value, choices in (("on_error", self.on_error, ON_ERROR), ("dedup", self.dedup, (None, *DEDUP))):
+            if value not in choices:
+                raise ValueError(f"{name} is one of {', '.join(map(str, choices))}, not {value!r}.")
+
+    @property
+    def splits(self) -> list[str]:
+        return [TRAIN, VALIDATION] if self.val_fraction else [TRAIN]
+
+    @property
+    def specials_per_document(self) -> int:
+        return self.prepend_bos + self.append_eod
+
+    def arguments(self) -> dict[str, Any]:
+        """As the manifest records them."""
+        arguments = {**dataclasses.asdict(self), "input": list(self.input)}
+        del arguments["resume"]  # makes no difference to the files
+        return arguments

@@ -1,0 +1,139 @@
+"""`Summary`: what preprocessing has read and written, in numbers; what the journal keeps and the manifest says."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from megatron_iberis.text.batch import Position
+from megatron_iberis.text.config import PreprocessConfig
+from megatron_iberis.text.encoding import EncodedBatch
+from megatron_iberis.text.records import Rejects, Tally
+from megatron_iberis.tokenizer import Tokenizer
+
+
+@dataclass
+class Counts:
+    """What went into one token file, or came from one input file."""
+
+    documents: int = 0
+    tokens: int = 0  # with <|bos|>
+    text_bytes: int = 0
+
+    def add(self, documents: np.ndarray, sign: int = 1) -> None:
+        """Counts documents (encoding.document_dtype) in, or out with sign -1."""
+        self.documents += sign * len(documents)
+        self.tokens += sign * int(documents["tokens"].sum(dtype=np.int64))
+        self.text_bytes += sign * int(documents["bytes"].sum(dtype=np.int64))
+
+    def report(self, specials_per_document: int) -> dict[str, Any]:
+        """For the manifest; the bytes per token are those of the text, without the specials."""
+        text_tokens = self.tokens - specials_per_document * self.documents
+        return {
+            **dataclasses.asdict(self),
+            "bytes_per_token": round(self.text_bytes / text_tokens, 4) if text_tokens else None,
+        }
+
+
+@dataclass
+class Summary:
+    """What was done until `position`. `splits` and `files` count by token file and by input file.
+
+    read = written + empty + too short + rejected + duplicates, or check() fails.
+    """
+
+    paths: list[str]
+    splits: dict[str, Counts]
+    files: list[Counts]
+    tally: Tally = field(default_factory=Tally)
+    duplicates: int = 0
+    position: Position = field(default_factory=Position)
+    outputs: list[str] = field(default_factory=list)  # prefixes of the token files
+
+    @classmethod
+    def of(cls, paths: Sequence[str], splits: Sequence[str]) -> Summary:
+        return cls(list(paths), {split: Counts() for split in splits}, [Counts() for _ in paths])
+
+    @property
+    def total(self) -> Counts:
+        return Counts(*(sum(getattr(c, f.name) for c in self.splits.values()) for f in dataclasses.fields(Counts)))
+
+    def add(self, batch: EncodedBatch) -> None:
+        self.tally.add(batch.tally)
+        self._count(batch.documents, 1)
+        self.position = batch.end
+
+    def remove(self, duplicates: np.ndarray) -> None:
+        """Takes documents out again."""
+        self._count(duplicates, -1)
+        self.duplicates += len(duplicates)
+
+    def _count(self, documents: np.ndarray, sign: int) -> None:
+        for number, counts in enumerate(self.splits.values()):
+            counts.add(documents[documents["split"] == number], sign)
+        for file in np.unique(documents["file"]).tolist():
+            self.files[file].add(documents[documents["file"] == file], sign)
+
+    def check(self, config: PreprocessConfig) -> None:
+        """ValueError if a split came out empty, RuntimeError if the counts do not reconcile."""
+        self.tally.check_usable(config.json_key)
+        written = self.total.documents
+        if written + self.duplicates != self.tally.usable:
+            raise RuntimeError(
+                f"{self.tally.usable} documents were read, but {written} written and {self.duplicates} removed as "
+                "duplicates: this is a bug."
+            )
+        for split, counts in self.splits.items():
+            if not counts.documents:
+                by = "texts" if config.split_key is None else f"values of {config.split_key!r}"
+                raise ValueError(
+                    f"none of the {written:,} documents fell into the {split} split: use another --val-fraction than "
+                    f"{config.val_fraction}, or more documents with different {by}."
+                )
+
+    def as_state(self) -> dict[str, Any]:
+        """For the journal."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> Summary:
+        tally = state["tally"]
+        rejected = {kind: Rejects(**rejects) for kind, rejects in tally["rejected"].items()}
+        return cls(
+            **{
+                **state,
+                "splits": {split: Counts(**counts) for split, counts in state["splits"].items()},
+                "files": [Counts(**counts) for counts in state["files"]],
+                "tally": Tally(**{**tally, "rejected": rejected}),
+                "position": Position(**state["position"]),
+            }
+        )
+
+    def manifest(
+        self, config: PreprocessConfig, tokenizer: Tokenizer, split: str, hashes: dict[str, str]
+    ) -> dict[str, Any]:
+        """PREFIX.json of the token file of `split`, whose files have these sha256 `hashes`."""
+        tally, specials = self.tally, config.specials_per_document
+        files = zip(self.paths, self.files, strict=True)
+        return {
+            "split": split,
+            "tokenizer": tokenizer.fingerprint,
+            "vocab_size": tokenizer.vocab_size,
+            **self.splits[split].report(specials),
+            "sha256": hashes,
+            # Of the whole run: read = written (over all splits) + empty + too_short + rejected + duplicates.
+            "input": {
+                "read": tally.read,
+                "written": {name: counts.documents for name, counts in self.splits.items()},
+                "empty": tally.empty,
+                "too_short": tally.too_short,
+                "rejected": {kind: dataclasses.asdict(rejects) for kind, rejects in tally.rejected.items()},
+                "duplicates": self.duplicates,
+            },
+            "files": {path: counts.report(specials) for path, counts in files},
+            "arguments": config.arguments(),
+        }
