@@ -38,7 +38,7 @@ def map_ordered(
     pending: deque[Future[Result]] = deque()
     try:
         for item in items:
-            pending.append(pool.submit(_run, item))
+            pending.append(_submit(pool, item))
             if len(pending) > 2 * workers:
                 yield pending.popleft().result()
         while pending:
@@ -50,6 +50,15 @@ def map_ordered(
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _submit(pool: ProcessPoolExecutor, item: Any) -> Future[Any]:
+    # A worker that is being started here must not see Ctrl-C before it can ignore it: it inherits what is blocked.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return pool.submit(_run, item)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 def _start(make: Callable[[], Callable[[Any], Any]]) -> None:
