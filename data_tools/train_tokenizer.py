@@ -1,30 +1,39 @@
-"""Trains a tokenizer on text files and writes it into a folder.
+"""Trains a tokenizer on text files and writes it into a folder; measures how much text its tokens hold.
 
-python data_tools/train_tokenizer.py --input corpus/ more.jsonl.zst --vocab-size 65536 --output tokenizer
+    train_tokenizer.py --input corpus/ more.jsonl.zst --vocab-size 65536 --output tokenizer
+    train_tokenizer.py --input ja=texts/ja/ en=texts/en/ --weight ja=0.5 en=0.5 --vocab-size 65536 --output tokenizer
+    train_tokenizer.py --output tokenizer --evaluate news=news.jsonl code=src/ --beside cl100k_base a/tokenizer.json
+
+The last trains nothing and measures the tokenizer that stands in --output. --evaluate can also follow a training.
 """
 
 import argparse
 import time
+from collections.abc import Iterator
 
 from megatron_iberis.text.console import print_rows, run, warn_rejected
-from megatron_iberis.text.inputs import find_inputs
+from megatron_iberis.text.inputs import InputFile, find_inputs
+from megatron_iberis.text.named_inputs import are_named, named_inputs
 from megatron_iberis.text.records import Tally, read_documents
-from megatron_iberis.tokenizer import train
+from megatron_iberis.tokenizer import Tokenizer, train
+from megatron_iberis.tokenizer.evaluation import Fertility, measure, open_contender, own_contender
 from megatron_iberis.tokenizer.training import KINDS
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--input", nargs="+", required=True, help="text: files, folders or globs (.jsonl .txt .parquet, .gz .zst)"
-    )
-    parser.add_argument("--vocab-size", type=int, required=True, help="number of ids, specials and bytes included")
+    forms = "files, folders or globs (.jsonl .txt .parquet, .gz .zst)"
+    parser.add_argument("--input", nargs="+", default=[], help=f"text: {forms}; or NAME=PATH, to weigh them")
+    parser.add_argument("--vocab-size", type=int, help="number of ids, specials and bytes included")
     parser.add_argument("--output", required=True, help="folder to write; a tokenizer in it is replaced")
+    parser.add_argument(
+        "--weight", nargs="+", default=[], metavar="NAME=SHARE", help="each name's share of the bytes trained on"
+    )
     parser.add_argument(
         "--kind",
         choices=KINDS,
         default="bpe",
-        help="bpe packs more text into a token, unigram encodes faster (default: bpe)",
+        help="bpe packs more text into a token, unigram trains slower (default: bpe)",
     )
     parser.add_argument("--json-key", default="text", help="JSON key or column that holds the text (default: text)")
     parser.add_argument(
@@ -33,27 +42,92 @@ def parse_arguments() -> argparse.Namespace:
         default=100,
         help="train on an even sample of at most this many MB; memory is about 22 times that (default: 100)",
     )
+    parser.add_argument("--evaluate", nargs="+", default=[], metavar="NAME=PATH", help="texts to measure it on")
+    parser.add_argument(
+        "--beside",
+        nargs="+",
+        default=[],
+        metavar="TOKENIZER",
+        help="others to measure too: a tokenizer folder, .model, tokenizer.json, tokenizer.pkl or tiktoken's name",
+    )
     return parser.parse_args()
+
+
+def weights_of(arguments: list[str]) -> dict[str, float]:
+    weights = {}
+    for argument in arguments:
+        name, _, share = argument.partition("=")
+        try:
+            weights[name] = float(share)
+        except ValueError:
+            raise ValueError(f"--weight {argument} is not NAME=SHARE: write it like ja=0.5.") from None
+    return weights
+
+
+def texts_of(files: list[InputFile], json_key: str, tally: Tally) -> Iterator[str]:
+    return (document.text for document in read_documents(files, json_key, tally))
+
+
+def train_on(arguments: argparse.Namespace) -> Tokenizer:
+    """Trains as the arguments say, and says what was done."""
+    if arguments.vocab_size is None:
+        raise ValueError("the size of the vocabulary is missing: give --vocab-size, such as 65536.")
+    started = time.monotonic()
+    tally = Tally()
+    weights = weights_of(arguments.weight)
+    named = bool(weights) or are_named(arguments.input)
+    files = named_inputs(arguments.input) if named else {"": find_inputs(arguments.input)}
+    sources = {name: texts_of(found, arguments.json_key, tally) for name, found in files.items()}
+    sample_bytes = arguments.sample_mb * 10**6
+    tokenizer = train(sources, arguments.vocab_size, arguments.output, arguments.kind, sample_bytes, weights)
+    warn_rejected(tally)
+    training = tokenizer.manifest["training"]
+    used = training["bytes_used"]
+    rows = [
+        ("tokenizer", arguments.output),
+        ("ids", f"{tokenizer.vocab_size:,} ({arguments.kind})"),
+        ("trained on", f"{used / 1e6:,.1f} of {training['bytes'] / 1e6:,.1f} MB"),
+        ("documents", f"{training['documents']:,}"),
+    ]
+    for name, source in training["sources"].items():
+        share = f"{source['bytes_used'] / 1e6:,.1f} of {source['bytes'] / 1e6:,.1f} MB"
+        rows.append((f"  {name}", f"{share}, {source['bytes_used'] / used:.1%}"))
+    print_rows([*rows, ("time", f"{time.monotonic() - started:.1f} s")])
+    return tokenizer
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Prints a line for each text and tokenizer."""
+    contenders = [own_contender(arguments.output), *map(open_contender, arguments.beside)]
+    totals = [Fertility() for _ in contenders]
+    tally = Tally()
+    width = max(len(contender.name) for contender in contenders)
+    print(f"{'text':12} {'tokenizer':{width}} {'ids':>9} {'bytes/token':>12} {'characters/token':>17} {'tokens':>14}")
+
+    def show(name: str, found: list[Fertility]) -> None:
+        for contender, fertility in zip(contenders, found, strict=True):
+            rates = f"{fertility.bytes_per_token:12.3f} {fertility.characters_per_token:17.3f} {fertility.tokens:14,}"
+            print(f"{name:12} {contender.name:{width}} {contender.vocab_size:9,} {rates}")
+
+    files = named_inputs(arguments.evaluate)
+    for name, of_name in files.items():
+        found = measure(contenders, texts_of(of_name, arguments.json_key, tally))
+        show(name, found)
+        for total, fertility in zip(totals, found, strict=True):
+            total.add(fertility)
+    if len(files) > 1:
+        show("all", totals)
+    warn_rejected(tally)
 
 
 def main() -> None:
     arguments = parse_arguments()
-    started = time.monotonic()
-    tally = Tally()
-    documents = read_documents(find_inputs(arguments.input), arguments.json_key, tally)
-    texts = (document.text for document in documents)
-    tokenizer = train(texts, arguments.vocab_size, arguments.output, arguments.kind, arguments.sample_mb * 10**6)
-    warn_rejected(tally)
-    training = tokenizer.manifest["training"]
-    print_rows(
-        [
-            ("tokenizer", arguments.output),
-            ("ids", f"{tokenizer.vocab_size:,} ({arguments.kind})"),
-            ("trained on", f"{training['bytes_used'] / 1e6:,.1f} of {training['bytes'] / 1e6:,.1f} MB"),
-            ("documents", f"{training['documents']:,}"),
-            ("time", f"{time.monotonic() - started:.1f} s"),
-        ]
-    )
+    if not arguments.input and not arguments.evaluate:
+        raise ValueError("there is nothing to do: give --input to train, or --evaluate to measure a tokenizer.")
+    if arguments.input:
+        train_on(arguments)
+    if arguments.evaluate:
+        evaluate(arguments)
 
 
 if __name__ == "__main__":

@@ -1,49 +1,43 @@
 """`train`: text -> a tokenizer folder. The same text and arguments give the same bytes; no network.
 
-* SentencePiece with byte fallback and nothing normalised: every text survives (tokenizer.py).
-* Pieces never cross a line's end and never hold more than two digits (nanochat's rule): boundary marks in the
-  training text see to it, as SentencePiece itself can only keep all digits apart. Which pairs a longer number falls
-  into is up to the merges, so they are not always counted from the left.
+* SentencePiece with byte fallback and nothing normalised: every text survives (sentencepiece_model.py).
+* What a piece may hold is decided by marks in the training text (corpus.py).
 * Runs of spaces, of newlines and of tabs may become pieces (indented code).
 """
 
 from __future__ import annotations
 
-import heapq
+import dataclasses
 import io
 import os
-import random
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import sentencepiece
 
+from megatron_iberis.tokenizer.corpus import MARK, Counts, check_weights, sample
 from megatron_iberis.tokenizer.sentencepiece_model import SentencePieceTokenizer
 from megatron_iberis.tokenizer.tokenizer import SPECIALS, Tokenizer, check_replaceable
 
 KINDS = SentencePieceTokenizer.kinds
 _FIXED_IDS = 1 + len(SPECIALS) + 256  # <unk>, specials, bytes
-_CHUNK = 4_000  # characters; SentencePiece drops or refuses what is much longer than its "sentence"
-_BOUNDARY = "\x1f"  # SentencePiece's own mark: no piece crosses it
-# Characters that SentencePiece can't take in training (it gives them a meaning of its own) end a piece instead.
-_RESERVED = str.maketrans(dict.fromkeys("\0\u2581\u2585", _BOUNDARY))
-_DIGITS = re.compile("[0-9０-９]{1,2}")
-_LINE_END = re.compile(r"\n(?=[^\n])")
 
 
 def train(
-    texts: Iterable[str],
+    texts: Iterable[str] | Mapping[str, Iterable[str]],
     vocab_size: int,
     output: str | os.PathLike[str],
     kind: str = "bpe",
     sample_bytes: int = 100_000_000,
+    weights: Mapping[str, float] | None = None,
 ) -> Tokenizer:
-    """Trains on `texts` (documents) and writes the tokenizer folder `output`.
+    """Trains on `texts` (documents, or each source's documents by its name) and writes the tokenizer folder `output`.
 
     `kind` is "bpe" (packs more text into a token) or "unigram" (encodes faster). Of text beyond `sample_bytes` UTF-8
-    bytes an even sample is used: SentencePiece needs about 22 bytes of memory per byte of text.
+    bytes an even sample is used: SentencePiece needs about 22 bytes of memory per byte of text. `weights` (one for
+    each source) sets the sources' shares of the bytes that are used; without, each has its natural share.
     ValueError if there is no text, if it does not support so many pieces, or if `output` can't be written.
     """
     if kind not in KINDS:
@@ -53,11 +47,10 @@ def train(
     if sample_bytes < 10**6:
         raise ValueError(f"a sample of {sample_bytes:,} bytes is too small to train on: use 1 MB or more.")
     check_replaceable(Path(output))
-    counts = {"documents": 0, "bytes": 0, "bytes_used": 0}
-    chunks = _sample(_chunks(texts, counts), sample_bytes)
-    counts["bytes_used"] = sum(len(chunk) - chunk.count(_BOUNDARY.encode()) for chunk in chunks)
-    if not chunks:
-        raise ValueError("there is no text to train a tokenizer on: give files with text in them.")
+    sources = texts if isinstance(texts, Mapping) else {"": texts}
+    if weights:
+        check_weights(sources, weights)
+    chunks, counts = sample(sources, sample_bytes, weights)
     arguments = _arguments(vocab_size, kind)
     model = _train(chunks, arguments)
     tokenizer = SentencePieceTokenizer(model, {"kind": kind})
@@ -66,7 +59,12 @@ def train(
         specials=tokenizer.specials,
         sha256=tokenizer.fingerprint,
         training={
-            **counts,
+            **{
+                field.name: sum(getattr(of_source, field.name) for of_source in counts.values())
+                for field in dataclasses.fields(Counts)
+            },
+            "sources": {name: dataclasses.asdict(of_source) for name, of_source in counts.items() if name},
+            "weights": dict(weights or {}),
             "sample_bytes": sample_bytes,
             "sentencepiece": sentencepiece.__version__,
             "arguments": arguments,
@@ -86,7 +84,7 @@ def _arguments(vocab_size: int, kind: str) -> dict[str, Any]:
         "add_dummy_prefix": False,
         "remove_extra_whitespaces": False,
         "allow_whitespace_only_pieces": True,
-        "pretokenization_delimiter": _BOUNDARY,
+        "pretokenization_delimiter": MARK,
         "unk_id": 0,
         "bos_id": 1,
         "bos_piece": SPECIALS[0],
@@ -128,33 +126,3 @@ def _train(chunks: list[bytes], arguments: dict[str, Any]) -> bytes:
 
 def _too_small(vocab_size: int, least: int) -> str:
     return f"a vocabulary of {vocab_size} is too small for this text: use at least {least}."
-
-
-def _chunks(texts: Iterable[str], counts: dict[str, int]) -> Iterator[bytes]:
-    """Cuts documents at line ends (else where it must) into training sentences, with the boundary marks set."""
-    for text in texts:
-        counts["documents"] += 1
-        start = 0
-        while start < len(text):
-            end = start + _CHUNK
-            if end < len(text):
-                line_end = text.rfind("\n", start, end) + 1
-                end = line_end if line_end > start else end
-            chunk = text[start:end]
-            counts["bytes"] += len(chunk.encode())
-            chunk = _DIGITS.sub(rf"{_BOUNDARY}\g<0>{_BOUNDARY}", chunk.translate(_RESERVED))
-            yield _LINE_END.sub(f"\n{_BOUNDARY}", chunk).encode()
-            start = end
-
-
-def _sample(chunks: Iterable[bytes], limit: int) -> list[bytes]:
-    """All chunks while they fit into `limit` bytes, else an even sample of them that does; in their order."""
-    draw = random.Random(0).random
-    kept: list[tuple[float, int, bytes]] = []
-    size = 0
-    for number, chunk in enumerate(chunks):
-        heapq.heappush(kept, (draw(), number, chunk))
-        size += len(chunk)
-        while size > limit:
-            size -= len(heapq.heappop(kept)[2])
-    return [chunk for _, _, chunk in sorted(kept, key=lambda entry: entry[1])]

@@ -6,12 +6,13 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from megatron_iberis.tokenizer import Tokenizer, train
-from megatron_iberis.tokenizer.training import _chunks, _sample
+from megatron_iberis.tokenizer.corpus import Counts, Sample, chunks
 
 from .conftest import VOCAB_SIZE, sample_texts
 
@@ -66,13 +67,21 @@ def test_the_smallest_vocabulary_named_works(tokenizer: Tokenizer, output: Path)
     train(sample_texts(), int(found[1]), output, kind=kind)
 
 
+def test_japanese_pieces_end_where_a_phrase_does(tokenizer: Tokenizer) -> None:
+    japanese = [p for p in pieces(tokenizer) if re.search("[ぁ-んァ-ヶ一-龠]", p)]
+    assert japanese
+    for piece in japanese:
+        assert not re.search("[ぁ-ん](?<![おご])[ァ-ヶ一-龠]", piece), piece
+        assert not re.search("[。、「」A-Za-z]", piece), piece
+
+
 def test_no_text_is_lost_in_cutting() -> None:
     long_line = "一二三 " * 5_000  # far more than SentencePiece takes as one sentence
-    counts = {"documents": 0, "bytes": 0}
-    chunks = list(_chunks([long_line + "\n\nend", "", "x\n" * 5_000], counts))
-    assert b"".join(chunks).replace(b"\x1f", b"").decode() == long_line + "\n\nend" + "x\n" * 5_000
-    assert counts == {"documents": 3, "bytes": len((long_line + "\n\nend" + "x\n" * 5_000).encode())}
-    assert max(map(len, chunks)) < 20_000
+    counts = Counts()
+    cut = list(chunks([long_line + "\n\nend", "", "x\n" * 5_000], counts))
+    assert b"".join(cut).replace(b"\x1f", b"").decode() == long_line + "\n\nend" + "x\n" * 5_000
+    assert counts == Counts(documents=3, bytes=len((long_line + "\n\nend" + "x\n" * 5_000).encode()))
+    assert max(map(len, cut)) < 20_000
 
 
 @pytest.mark.parametrize("text", ["NUL \0 ", "\u2581", "\u2585", "\x1f", "<|bos|>", "\ufffe\ufdd0", "\ufffd"])
@@ -81,13 +90,58 @@ def test_odd_characters_do_not_disturb_training(text: str, output: Path) -> None
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
+def sampled(chunks: Iterable[bytes], limit: int) -> list[bytes]:
+    sample = Sample(limit)
+    for chunk in chunks:
+        sample.add(chunk)
+    return sample.chunks()
+
+
 def test_a_sample_is_even_bounded_and_repeatable() -> None:
     chunks = [f"{i:09}".encode() for i in range(10_000)]
-    sample = _sample(chunks, 18_000)
-    assert sample == sorted(sample) == _sample(iter(chunks), 18_000)
+    sample = sampled(chunks, 18_000)
+    assert sample == sorted(sample) == sampled(iter(chunks), 18_000)
     assert len(sample) == 2_000
     assert 900 < sum(int(chunk) < 5_000 for chunk in sample) < 1_100
-    assert _sample(chunks, 90_000) == chunks
+    assert sampled(chunks, 90_000) == chunks
+
+
+def sources() -> dict[str, list[str]]:
+    """Much Japanese, little English."""
+    texts = sample_texts()
+    return {"ja": [t for t in texts if "。" in t] * 5, "en": [t for t in texts if "。" not in t]}
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_weights_are_the_shares_of_the_bytes(share: float, output: Path) -> None:
+    weights = {"ja": 2 * share, "en": 2 * (1 - share)}  # only the proportions count
+    training = train(sources(), 400, output, weights=weights).manifest["training"]
+    used = {name: of_source["bytes_used"] for name, of_source in training["sources"].items()}
+    assert used["ja"] / sum(used.values()) == pytest.approx(share, abs=0.02)
+    assert training["weights"] == weights
+    # Of one of the two everything is used, or almost: nothing is wasted, nothing repeated.
+    unused = [1 - s["bytes_used"] / s["bytes"] for s in training["sources"].values()]
+    assert min(unused) == pytest.approx(0, abs=0.02)
+    assert min(unused) >= 0
+
+
+def test_without_weights_all_text_that_fits_is_used(output: Path) -> None:
+    training = train(sources(), 400, output).manifest["training"]
+    assert training["bytes_used"] == training["bytes"] == sum(len("".join(t).encode()) for t in sources().values())
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"ja": 1.0}, "'en' has no weight"),
+        ({"ja": 1.0, "en": 1.0, "de": 1.0}, "no source 'de' to weigh: the sources are ja, en"),
+        ({"ja": 0.0, "en": 1.0}, "weight of 'ja' is 0.0: give a number above 0"),
+        ({"ja": float("nan"), "en": 1.0}, "weight of 'ja' is nan"),
+    ],
+)
+def test_weights_that_make_no_sense_are_refused(weights: dict[str, float], message: str, output: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        train(sources(), 400, output, weights=weights)
 
 
 def test_a_tokenizer_is_replaced_but_nothing_else(output: Path) -> None:
