@@ -1,18 +1,34 @@
 """A few processes, started once a test session, that run the same function as ranks of one process group.
 
 Importing torch, DeepSpeed and megatron-core takes five seconds a process; starting ranks for every test would
-be most of the suite's time.
+be most of the suite's time. So would groups that nobody uses any more: each has threads that keep waking up.
 """
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import socket
 import time
 import traceback
 from multiprocessing.connection import wait
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from megatron_iberis.parallel.groups import ParallelGroups
+
+_kept: dict[tuple[int, int], ParallelGroups] = {}
+
+
+def groups_of(tensor_size: int, context_size: int = 1) -> ParallelGroups:
+    """Runs on a rank: its groups, made once a process, as making them takes longer than a small model does."""
+    from megatron_iberis.parallel.groups import ParallelGroups
+
+    key = (tensor_size, context_size)
+    if key not in _kept:
+        _kept[key] = ParallelGroups.create(*key)
+    return _kept[key]
 
 
 class Ranks:
@@ -91,6 +107,8 @@ def _serve(rank: int, size: int, port: int, pipe: Any) -> None:
 
     torch.set_num_threads(1)
     start_process_group(timeout_minutes=4)
+    gc.collect()
+    gc.freeze()  # DeepSpeed collects garbage at every start, which takes long among all that was imported
     while True:
         try:
             function, args = pipe.recv()
@@ -100,3 +118,16 @@ def _serve(rank: int, size: int, port: int, pipe: Any) -> None:
             pipe.send((True, function(*args)))
         except Exception:
             pipe.send((False, traceback.format_exc()))
+        _destroy_groups()
+
+
+def _destroy_groups() -> None:
+    """Ends all process groups but the default one and those of `groups_of`."""
+    import torch.distributed as dist
+
+    kept = {id(group) for groups in _kept.values() for group in vars(groups).values()} | {id(dist.group.WORLD)}
+    made = [group for group in dist.distributed_c10d._world.pg_map if id(group) not in kept]
+    if made:
+        gc.collect()  # engines are full of cycles
+    for group in made:
+        dist.destroy_process_group(group)

@@ -15,8 +15,8 @@ from megatron_iberis.model.initialization import build_model, fill_parameters
 from megatron_iberis.model.parameters import shards
 from megatron_iberis.model.reference import ReferenceIberis
 from tests.conftest import Corpus
-from tests.model.comparison import groups_of, randomise
-from tests.ranks import Ranks
+from tests.model.comparison import randomise
+from tests.ranks import Ranks, groups_of
 from tests.stages.runs import pretrain, words
 
 CPU = torch.device("cpu")

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from megatron_iberis.kernels.linear_cross_entropy import chunked, linear_cross_entropy, reference
-from tests.model.comparison import groups_of
-from tests.ranks import Ranks
+from tests.ranks import Ranks, groups_of
 
 SOFTCAP = 15.0
 Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]

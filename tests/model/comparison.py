@@ -10,16 +10,7 @@ from megatron_iberis.config import ModelConfig
 from megatron_iberis.model.initialization import build_model, fill_parameters
 from megatron_iberis.model.parameters import shards
 from megatron_iberis.model.reference import ReferenceIberis
-from megatron_iberis.parallel.groups import ParallelGroups
-
-_groups: dict[int, ParallelGroups] = {}
-
-
-def groups_of(tensor_size: int) -> ParallelGroups:
-    """This rank's groups, made once a process: making them takes longer than a small model does."""
-    if tensor_size not in _groups:
-        _groups[tensor_size] = ParallelGroups.create(tensor_size)
-    return _groups[tensor_size]
+from tests.ranks import groups_of
 
 
 def randomise(model: ReferenceIberis, seed: int) -> None:

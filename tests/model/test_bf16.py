@@ -9,8 +9,8 @@ from megatron_iberis.config import ModelConfig
 from megatron_iberis.model.initialization import build_model, fill_parameters
 from megatron_iberis.model.parameters import shards
 from megatron_iberis.model.reference import ReferenceIberis
-from tests.model.comparison import groups_of, random_batch, randomise
-from tests.ranks import Ranks
+from tests.model.comparison import random_batch, randomise
+from tests.ranks import Ranks, groups_of
 
 CONFIG = ModelConfig(depth=4, width=64, heads=4, kv_heads=2, vocab_size=257, context=64)
 

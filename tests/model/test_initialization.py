@@ -11,8 +11,8 @@ import torch
 from megatron_iberis.config import ModelConfig
 from megatron_iberis.model.initialization import InitialWeights, build_model, fill_parameters
 from megatron_iberis.model.parameters import shards
-from tests.model.comparison import groups_of, random_batch
-from tests.ranks import Ranks
+from tests.model.comparison import random_batch
+from tests.ranks import Ranks, groups_of
 
 CONFIG = ModelConfig(depth=3, width=256, heads=4, kv_heads=1, vocab_size=1025, context=16, inner_norm=True).resolved()
 SLC2, ATTENTION = "transformer.h.0.", "transformer.h.1."

@@ -12,8 +12,7 @@ from megatron_iberis.config import ModelConfig, load_recipe
 from megatron_iberis.model.initialization import build_model
 from megatron_iberis.model.parameters import shards
 from megatron_iberis.model.reference import ReferenceIberis
-from tests.model.comparison import groups_of
-from tests.ranks import Ranks
+from tests.ranks import Ranks, groups_of
 
 PUBLISHED = {
     "d12": (376_240_128, [1, 4, 7, 10, 13, 15]),

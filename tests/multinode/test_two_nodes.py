@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +15,6 @@ from tests.ranks import Ranks
 from tests.stages.runs import checkpoint_tensors, pretrain, words
 from tests.stages.test_launch import ENVIRONMENT, ROOT
 
-pytestmark = pytest.mark.full  # several real launches, each killed, stopped or cut off: minutes
-
 TIMEOUT = 30  # seconds that a rank waits for another one: long enough for the start on a busy machine
 SETTINGS = {
     "train__steps": "60",
@@ -27,7 +24,6 @@ SETTINGS = {
     "parallel__timeout_minutes": str(TIMEOUT / 60),
 }
 EARLY, FINAL = (Path("checkpoints") / f"step-000000{step}" for step in (10, 60))
-NAMED = re.compile(r"timed out waiting|connection (closed|reset) by peer|rank [01] .*(stall|answer|heard)", re.I)
 
 
 @pytest.fixture
@@ -72,7 +68,8 @@ def test_a_cut_cable_is_named_on_both_nodes_and_the_resumed_run_ends_as_an_undis
     assert 0 not in two_nodes.exit_codes(within=TIMEOUT + 40)
     assert two_nodes.alive() == []
     assert not (cut / FINAL).exists(), "cut too late to tell anything"
-    assert all(NAMED.search(output.read_text()) for output in said)
+    for node, output in enumerate(said):
+        assert f"error: the run was ended: rank {1 - node} gave no sign of life for" in output.read_text()
 
     two_nodes.restore()
     said = run(two_nodes, "torchrun.sh", tmp_path, [*words(corpus, cut, **SETTINGS), "--run.resume"])

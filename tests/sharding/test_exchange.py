@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 from megatron_iberis.model.parameters import Shard
 from megatron_iberis.sharding.exchange import Exchange
 from megatron_iberis.sharding.layout import Piece
-from tests.model.comparison import groups_of
-from tests.ranks import Ranks
+from tests.ranks import Ranks, groups_of
 
 quickly = settings(
     max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]

@@ -16,8 +16,6 @@ from tests.ranks import Ranks
 from tests.stages.processes import Launched
 from tests.stages.runs import checkpoint_tensors, log, pretrain, words
 
-pytestmark = pytest.mark.full  # several real launches, each killed, stopped or cut off: minutes
-
 LONG = {"train__eval_every": "0", "train__sample_every": "0", "checkpoint__every": "0", "train__steps": "100000"}
 
 

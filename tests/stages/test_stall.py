@@ -12,15 +12,13 @@ from tests.conftest import Corpus
 from tests.stages.processes import Launched
 from tests.stages.runs import words
 
-pytestmark = pytest.mark.full  # several real launches, each killed, stopped or cut off: minutes
-
 LONG = {"train__eval_every": "0", "train__sample_every": "0", "checkpoint__every": "0", "train__steps": "100000"}
 
 
 @pytest.mark.parametrize("stalled", [0, 1])  # rank 0 keeps the store through which the ranks know of each other
 def test_a_stalled_rank_is_named_and_all_end(tmp_path: Path, corpus: Corpus, stalled: int) -> None:
     folder = tmp_path / "run"
-    with Launched(2, words(corpus, folder, parallel__timeout_minutes="0.5", **LONG)) as run:
+    with Launched(2, words(corpus, folder, parallel__timeout_minutes="0.25", **LONG)) as run:
         ranks = run.ranks()
         run.wait_for_steps(folder, 3)
         ranks[stalled].send_signal(signal.SIGSTOP)

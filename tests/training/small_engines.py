@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Any
 
 import torch
@@ -11,10 +10,10 @@ import torch
 from megatron_iberis.config import ModelConfig, OptimizerConfig, ParallelConfig, Recipe, TrainConfig
 from megatron_iberis.data.batches import Batch
 from megatron_iberis.model.reference import ReferenceIberis
-from megatron_iberis.parallel.groups import ParallelGroups
 from megatron_iberis.sharding.exchange import Exchange
 from megatron_iberis.training.engine import Engine, StepResult
 from tests.model.comparison import randomise
+from tests.ranks import groups_of
 
 ROWS, CONTEXT = 8, 16
 MODEL = ModelConfig(
@@ -81,12 +80,6 @@ def start_weights(model: ModelConfig = MODEL) -> dict[str, torch.Tensor]:
     reference = ReferenceIberis(model)
     randomise(reference, 0)
     return {name: tensor.clone() for name, tensor in reference.state_dict().items()}
-
-
-@cache
-def groups_of(tensor: int, context: int) -> ParallelGroups:
-    """This rank's groups, made once a process: making them takes longer than a step."""
-    return ParallelGroups.create(tensor, context)
 
 
 def engine(recipe: Recipe, weights: dict[str, torch.Tensor] | None = None) -> Engine:
