@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -52,8 +54,9 @@ class Outcome:
 class CheckpointWriter:
     """Writes the checkpoints of one run. Made and called by all ranks together.
 
-    layout, state: the optimizer's flat tensors, and its state by tensor. replicated: no ZeRO. Raises ValueError on
-    all ranks when another run is writing to `root`.
+    layout, state: the optimizer's flat tensors, and its state by tensor. replicated: no ZeRO. got_on: called from the
+    thread that saves, file by file. Raises ValueError on all ranks when another run is writing to `root`, or one of
+    the ranks does not see that folder.
     """
 
     def __init__(
@@ -66,13 +69,16 @@ class CheckpointWriter:
         shards: dict[str, Shard],
         groups: ParallelGroups,
         replicated: bool,
+        got_on: Callable[[], None] = lambda: None,
     ) -> None:
+        self._got_on = got_on
         self.root, self.recipe, self.tokenizer = root, recipe, tokenizer
         self.rank, self.lead = dist.get_rank(), dist.get_rank() == 0
         self._claim: int | None = None
         everyone_agrees(self._take_claim() if self.lead else None)
-        self._camera = Camera(layout, state, shards, groups, replicated)
         self._group = dist.new_group(backend="gloo")
+        self._check_shared()
+        self._camera = Camera(layout, state, shards, groups, replicated)
         self._thread: threading.Thread | None = None
         self._ended: SimpleQueue[Outcome] = SimpleQueue()
 
@@ -110,6 +116,19 @@ class CheckpointWriter:
             return str(error)
         return None
 
+    def _check_shared(self) -> None:
+        """Raises ValueError on all ranks when one of them sees another folder there than rank 0 does."""
+        word, mark = [secrets.token_hex(8)], self.root / ".shared"
+        dist.broadcast_object_list(word)
+        self._together(lambda: mark.write_text(word[0]) if self.lead else 0)
+        seen = mark.is_file() and mark.read_text() == word[0]
+        where = f"rank {self.rank} on {socket.gethostname()} does not see the folder {self.root} of rank 0"
+        everyone_agrees(
+            None if seen else f"{where}: put the run's folder on a disk that all nodes share (--run.folder)."
+        )
+        if self.lead:
+            mark.unlink()
+
     def _wait(self) -> None:
         if self._thread is not None:
             self._thread.join()
@@ -137,6 +156,7 @@ class CheckpointWriter:
             result = action()
         except Exception as error:  # whatever it is, the other ranks wait for this one's word
             problem = files.explain(error, self.root)
+        self._got_on()
         replies: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(replies, (result, problem), group=self._group)
         found = next((said for _, said in replies if said), None)
@@ -152,11 +172,15 @@ class CheckpointWriter:
         paths = [partial / f"{name}.safetensors" for name in own]
         for path, tensors in zip(paths, own.values(), strict=True):
             save_file(tensors, path)
+            self._got_on()
         if self.lead:
             paths += self._write_small(partial, snapshot)
+        records = {}
         for path in paths:
             files.sync(path)
-        return {path.relative_to(partial).as_posix(): describe(path) for path in paths}
+            records[path.relative_to(partial).as_posix()] = describe(path)
+            self._got_on()
+        return records
 
     def _write_small(self, partial: Path, snapshot: Snapshot) -> list[Path]:
         """Recipe, tokenizer and counts; returns the files."""

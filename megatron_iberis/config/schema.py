@@ -340,8 +340,11 @@ class DataConfig:
 
     train: str = ""
     """Token files to train on, without .bin: "a", "a | b" (each once an epoch) or "0.7 a | 0.3 b" (by weight)."""
-    packing: Literal["running", "best_fit"] = "running"
-    """How rows are cut from the training text: where they fall (running), or of whole documents (best_fit)."""
+    packing: Literal["running", "best_fit", "megatron"] = "running"
+    """How rows are cut from the training text: where they fall (running), of whole documents (best_fit), or as
+    megatron-core's GPTDataset does (megatron)."""
+    document_mask: bool = False
+    """Documents in a row do not see each other: neither attention nor SLC2's convolution looks across a border."""
     val: str = ""
     """Held-out token file for bits per byte; empty: no validation."""
     tokenizer: str = ""

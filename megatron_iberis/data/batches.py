@@ -3,7 +3,7 @@
 * A `BatchPlan` says which sample numbers: a function of the step alone, so the position in the data is the step
   number, and all ranks together see the same samples whatever the data-parallel size and the micro-batch are.
 * A `SampleSource` turns sample numbers into a `Batch`. `TokenBatches` reads a token file as running text,
-  `PackedBatches` as rows of whole documents, `Mixture` several sources.
+  `PieceBatches` as whole documents packed into rows or in Megatron's order, `Mixture` several sources.
 * `micro_batches` walks through the steps, `prefetch` does so in a background thread.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -20,9 +20,10 @@ import numpy.typing as npt
 import torch
 
 from megatron_iberis.data.blending import Blend
+from megatron_iberis.data.megatron_order import MegatronOrder
 from megatron_iberis.data.packing import PackedRows
 from megatron_iberis.data.samples import SampleOrder
-from megatron_iberis.data.token_file import TokenFile
+from megatron_iberis.data.token_file import TokenFile, Tokens
 
 T = TypeVar("T")
 
@@ -36,6 +37,8 @@ class Batch:
 
     tokens: torch.Tensor
     targets: torch.Tensor
+    positions: torch.Tensor | None = None
+    """Each token's place in its document, as far as that lies in the row; None where documents are not kept apart."""
 
 
 class SampleSource(Protocol):
@@ -46,13 +49,13 @@ class SampleSource(Protocol):
 
 
 class TokenBatches:
-    """The samples of one token file, in the given order.
+    """The samples of one token file, in the given order. document_mask: also each token's place in its document.
 
     Raises ValueError when the order was made for another number of tokens, and from `read` when the file holds an
     id outside the model's vocabulary (which on a GPU would otherwise end the process).
     """
 
-    def __init__(self, file: TokenFile, order: SampleOrder, vocab_size: int) -> None:
+    def __init__(self, file: TokenFile, order: SampleOrder, vocab_size: int, document_mask: bool = False) -> None:
         if order.num_tokens != file.num_tokens:
             raise ValueError(
                 f"the sample order is for {order.num_tokens:,} tokens and {file.prefix}.bin holds "
@@ -61,6 +64,7 @@ class TokenBatches:
         self.file = file
         self.order = order
         self.vocab_size = vocab_size
+        self.document_mask = document_mask
 
     def read(self, first: int, count: int) -> Batch:
         """The samples first .. first + count - 1, one a row."""
@@ -70,37 +74,89 @@ class TokenBatches:
             row[:] = self.file.tokens(offset, rows.shape[1])
         _check_ids(rows, self.file, self.vocab_size)
         both = torch.from_numpy(rows)
-        return Batch(tokens=both[:, :-1].contiguous(), targets=both[:, 1:].contiguous())
+        positions = self._positions(offsets) if self.document_mask else None
+        return Batch(both[:, :-1].contiguous(), both[:, 1:].contiguous(), positions)
+
+    def _positions(self, offsets: npt.NDArray[np.int64]) -> torch.Tensor:
+        """Of the tokens from each offset on, int64 [B, T]."""
+        ring = offsets[:, None] + np.arange(self.order.sequence_length)
+        documents = self.file.document_of(ring)
+        begins = np.diff(documents, axis=1, prepend=-1) != 0
+        begins |= ring % self.file.num_tokens == 0  # a file of one document follows upon itself
+        return _places(begins)
 
 
-class PackedBatches:
-    """The packed rows of one token file, each once an epoch, in an order that differs from epoch to epoch."""
+def _places(begins: npt.NDArray[np.bool_]) -> torch.Tensor:
+    """How far each place of a row is from the last one that `begins` marks at or before it, int64 [B, T]."""
+    places = np.arange(begins.shape[1])
+    return torch.from_numpy(places - np.maximum.accumulate(np.where(begins, places, 0), axis=1))
 
-    def __init__(self, file: TokenFile, rows: PackedRows, seed: int, vocab_size: int) -> None:
+
+class PieceBatches:
+    """Samples that are put together from pieces of the documents of one token file.
+
+    sample_tokens: T + 1. pieces: of a sample's number, the pieces, T + 1 tokens at most. What a sample lacks is
+    padding: token 0 and target -1. document_mask: also each token's place in its piece.
+    """
+
+    def __init__(
+        self,
+        file: TokenFile,
+        sample_tokens: int,
+        pieces: Callable[[int], Iterable[Tokens]],
+        vocab_size: int,
+        document_mask: bool = False,
+    ) -> None:
         self.file = file
-        self.rows = rows
-        self.order = SampleOrder(max(2, rows.num_rows), 1, seed, shuffle=True)  # a row is a "token" of it
+        self.sample_tokens = sample_tokens
+        self.pieces = pieces
         self.vocab_size = vocab_size
+        self.document_mask = document_mask
 
     def read(self, first: int, count: int) -> Batch:
-        """The samples first .. first + count - 1, one a row; padding is token 0 and target -1."""
-        tokens = np.zeros((count, self.rows.row_tokens), np.int64)
-        numbers = self.order.offsets(first, count) % self.rows.num_rows
-        filled = [self._fill(row, number) for row, number in zip(tokens, numbers.tolist(), strict=True)]
+        """The samples first .. first + count - 1, one a row."""
+        tokens = np.zeros((count, self.sample_tokens), np.int64)
+        begins = np.zeros(tokens.shape, np.bool_)
+        filled = np.zeros((count, 1), np.int64)
+        for row in range(count):
+            for piece in self.pieces(first + row):
+                begin = filled[row, 0]
+                end = begin + len(piece)
+                tokens[row, begin:end] = piece
+                begins[row, begin : begin + 1] = True
+                filled[row] = end
         _check_ids(tokens, self.file, self.vocab_size)
         both = torch.from_numpy(tokens)
         targets = both[:, 1:].clone()
-        targets[torch.arange(1, both.shape[1]) >= torch.tensor(filled).unsqueeze(1)] = -1
-        return Batch(tokens=both[:, :-1].contiguous(), targets=targets)
+        targets[torch.arange(1, self.sample_tokens) >= torch.from_numpy(filled)] = -1
+        positions = _places(begins[:, :-1]) if self.document_mask else None
+        return Batch(both[:, :-1].contiguous(), targets, positions)
 
-    def _fill(self, row: npt.NDArray[np.int64], number: int) -> int:
-        """Copies the documents of a packed row into `row`; returns how many tokens they are."""
-        end = 0
-        for document in self.rows.documents_of(number):
-            tokens = self.file.document(document)[: len(row) - end]
-            row[end : end + len(tokens)] = tokens
-            end += len(tokens)
-        return end
+
+def packed_batches(
+    file: TokenFile, rows: PackedRows, seed: int, vocab_size: int, document_mask: bool = False
+) -> PieceBatches:
+    """The packed rows of one token file, each once an epoch, in an order that differs from epoch to epoch."""
+    order = SampleOrder(max(2, rows.num_rows), 1, seed, shuffle=True)  # a row is a "token" of it
+
+    def pieces(sample: int) -> Iterator[Tokens]:
+        left = rows.row_tokens
+        for document in rows.documents_of(int(order.offsets(sample, 1)[0]) % rows.num_rows):
+            yield (piece := file.document(document)[:left])
+            left -= len(piece)
+
+    return PieceBatches(file, rows.row_tokens, pieces, vocab_size, document_mask)
+
+
+def megatron_batches(
+    file: TokenFile, order: MegatronOrder, vocab_size: int, document_mask: bool = False
+) -> PieceBatches:
+    """The samples of one token file in Megatron's own order."""
+
+    def pieces(sample: int) -> Iterator[Tokens]:
+        return (file[document][tokens] for document, tokens in order.pieces(sample))
+
+    return PieceBatches(file, order.sequence_length + 1, pieces, vocab_size, document_mask)
 
 
 def _check_ids(ids: npt.NDArray[np.int64], file: TokenFile, vocab_size: int) -> None:
@@ -132,7 +188,12 @@ class Mixture:
         if len(parts) == 1:
             return parts[0]
         place = torch.from_numpy(np.argsort(by_file))
-        return Batch(torch.cat([b.tokens for b in parts])[place], torch.cat([b.targets for b in parts])[place])
+        positions = [b.positions for b in parts if b.positions is not None]
+        return Batch(
+            torch.cat([b.tokens for b in parts])[place],
+            torch.cat([b.targets for b in parts])[place],
+            torch.cat(positions)[place] if positions else None,
+        )
 
 
 @dataclass(frozen=True)

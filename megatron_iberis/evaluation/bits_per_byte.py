@@ -36,7 +36,7 @@ class TextLoss:
 
 @torch.no_grad()
 def evaluate(
-    summed_loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    summed_loss: Callable[[torch.Tensor, torch.Tensor, torch.Tensor | None], torch.Tensor],
     source: SampleSource,
     samples: int,
     micro_batch: int,
@@ -46,7 +46,7 @@ def evaluate(
 ) -> TextLoss:
     """The loss over the first `samples` samples of a source; called by all ranks together, the same on all.
 
-    summed_loss(tokens, targets): nats over targets >= 0, int64 [B, T] each. token_bytes: int64 [V].
+    summed_loss(tokens, targets, positions): nats over targets >= 0, of a `Batch`. token_bytes: int64 [V].
     Data-parallel ranks share the samples; all run the same number of micro-batches (under ZeRO stage 3 each
     forward pass is a collective), those past the end with nothing counted.
     """
@@ -61,7 +61,7 @@ def evaluate(
         wanted = _not_yet_counted(start, micro_batch, samples, device) & (targets >= 0)
         lengths = torch.where(wanted, token_bytes[targets.clamp(min=0)], 0)
         targets = torch.where(lengths > 0, targets, -1)
-        nats += summed_loss(tokens, targets).double()
+        nats += summed_loss(tokens, targets, batch.positions).double()
         counts += torch.stack(((lengths > 0).sum(), lengths.sum()))
     dist.all_reduce(nats, group=groups.replica)  # a context-parallel rank has the loss of its chunk,
     dist.all_reduce(counts, group=groups.data)  # but sees all of its targets

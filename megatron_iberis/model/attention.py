@@ -22,7 +22,8 @@ from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.spec_utils import build_module
 from megatron.core.transformer.transformer_config import TransformerConfig
 
-from megatron_iberis.kernels.attention import causal_attention
+from megatron_iberis.kernels.attention import causal_attention, document_attention
+from megatron_iberis.model.documents import Documents
 from megatron_iberis.model.linear import ReplicatedLinear, column_linear, enter, row_linear
 from megatron_iberis.model.rotary import rotate
 from megatron_iberis.parallel.context import join_heads, split_heads
@@ -66,11 +67,17 @@ class Attention(MegatronModule):
         self.linear_proj = row_linear(submodules.linear_proj, width, width, config, group)
 
     def forward(
-        self, hidden_states: torch.Tensor, *_: Any, rotary_pos_emb: Any = None, **__: Any
+        self,
+        hidden_states: torch.Tensor,
+        *_: Any,
+        rotary_pos_emb: Any = None,
+        packed_seq_params: Documents | None = None,
+        **__: Any,
     ) -> tuple[torch.Tensor, None]:
         """[T (/TP when sequence-parallel), B, E] -> the same shape, and no bias. T is this rank's chunk.
 
-        rotary_pos_emb: (cos, sin) of the chunk's positions, each fp32 [T, 1, 1, D/2].
+        rotary_pos_emb: (cos, sin) of the chunk's positions, each fp32 [T, 1, 1, D/2]. packed_seq_params: documents
+        that are not to attend to each other; by default each row is one.
         """
         h = enter(hidden_states, self.config.sequence_parallel, self.group)  # [T, B, E]
         q, k, v = (self._heads(layer(h)[0]) for layer in (self.linear_q, self.linear_k, self.linear_v))
@@ -78,20 +85,20 @@ class Attention(MegatronModule):
             k, v = self._own_kv(k), self._own_kv(v)
         cos, sin = rotary_pos_emb
         q, k = (self._norm(rotate(x, cos, sin)).to(v.dtype) for x in (q, k))
-        y = self._attend(q, k, v)  # [T, B, H/TP, D]
+        y = self._attend(q, k, v, packed_seq_params)  # [T, B, H/TP, D]
         return self.linear_proj(y.flatten(-2))
 
-    def _attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    def _attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, documents: Documents | None) -> torch.Tensor:
         """Attention of this rank's chunk to all tokens up to it: q [T, B, H/TP, D] -> the same."""
         size, rank = self.context.size(), self.context.rank()
         if size == 1:
-            return causal_attention(q, k, v)
+            return _attention(q, k, v, documents)
         if q.shape[2] % size == 0 and k.shape[2] % size == 0:  # whole sequences for a share of the heads
             q, k, v = (split_heads(x, self.context) for x in (q, k, v))
-            return join_heads(causal_attention(q, k, v), self.context)
+            return join_heads(_attention(q, k, v, documents), self.context)
         end = (rank + 1) * q.shape[0]
         k, v = (gather_from_sequence_parallel_region(x, group=self.context)[:end] for x in (k, v))
-        return causal_attention(q, k, v)
+        return _attention(q, k, v, documents)
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
         return x.unflatten(-1, (-1, self.head_size))  # [T, B, heads, D]
@@ -105,3 +112,10 @@ class Attention(MegatronModule):
         local, rank = heads // self.group.size(), self.group.rank()
         wanted = torch.arange(rank * local, (rank + 1) * local, device=x.device) // (heads // x.shape[2])
         return x.index_select(2, wanted)
+
+
+def _attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, documents: Documents | None) -> torch.Tensor:
+    """Of the last queries to keys and values from the rows' beginning on: q [T, B, H, D], k and v [S, B, KV, D]."""
+    if documents is None:
+        return causal_attention(q, k, v)
+    return document_attention(q, k, v, documents.until(k.shape[0]))

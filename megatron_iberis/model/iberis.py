@@ -22,6 +22,7 @@ from torch import nn
 from megatron_iberis.config import ModelConfig
 from megatron_iberis.kernels.linear_cross_entropy import linear_cross_entropy
 from megatron_iberis.kernels.linear_cross_entropy.reference import softcapped_logits
+from megatron_iberis.model.documents import Documents
 from megatron_iberis.model.layer_specs import block_spec, transformer_config
 from megatron_iberis.model.linear import enter
 from megatron_iberis.model.rotary import RotaryTable
@@ -55,10 +56,13 @@ class Iberis(nn.Module):
         self.head = Head(config, groups, self.sequence_parallel)
         self.rotary = RotaryTable(config.width // config.heads, config.rope_base)
 
-    def forward(self, tokens: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self, tokens: torch.Tensor, targets: torch.Tensor | None = None, positions: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """The summed loss in nats over targets >= 0 (fp32 scalar), or without targets the logits.
 
-        tokens: int64 [B, T]; targets: int64 [B, T], -1 is ignored. Logits: fp32 [B, T, V], soft-capped.
+        tokens: int64 [B, T]; targets: int64 [B, T], -1 is ignored. Logits: fp32 [B, T, V], soft-capped. positions:
+        each token's place in its document, int64 [B, T], best on the CPU; documents then do not see each other.
         Context-parallel ranks are given the same whole sequences; each works on its chunk, and its loss is the sum
         over that. Raises ValueError when T cannot be split into equal chunks.
         """
@@ -69,7 +73,8 @@ class Iberis(nn.Module):
         if not self.sequence_parallel:
             x = x.transpose(0, 1)
         x = F.rms_norm(x.contiguous(), (self.config.width,), eps=self.config.norm_eps)
-        x = self.decoder(hidden_states=x, attention_mask=None, rotary_pos_emb=rotary)
+        documents = None if positions is None else Documents.of(positions, chunk, tokens.device)
+        x = self.decoder(hidden_states=x, attention_mask=None, rotary_pos_emb=rotary, packed_seq_params=documents)
         if targets is not None:
             return self.head(x, targets[:, chunk].t())
         logits = self.head(x, None)  # [t, B, V]

@@ -23,6 +23,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import nn
 
 from megatron_iberis.kernels.short_convolution import gated_short_convolution
+from megatron_iberis.model.documents import Documents
 from megatron_iberis.model.linear import column_linear, enter, row_linear
 from megatron_iberis.model.norm import split_rms_norm
 from megatron_iberis.parallel.context import tail_of_previous
@@ -52,8 +53,17 @@ class ShortConvolution(nn.Module):
         if context.size() > 1 and kernel > 1:
             self.before = partial(tail_of_previous, length=kernel - 1, group=context)
 
-    def forward(self, x: torch.Tensor, alpha: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        return gated_short_convolution(x, alpha, a, b, self.weight, self.before)
+    def forward(
+        self,
+        x: torch.Tensor,
+        alpha: torch.Tensor,
+        a: torch.Tensor,
+        b: torch.Tensor,
+        documents: Documents | None = None,
+    ) -> torch.Tensor:
+        """As `gated_short_convolution`; given documents, none of which looks into another."""
+        positions = documents.positions if documents else None
+        return gated_short_convolution(x, alpha, a, b, self.weight, self.before, positions)
 
 
 class SLC2(MegatronModule):
@@ -78,14 +88,16 @@ class SLC2(MegatronModule):
         self.conv = ShortConvolution(width // group.size(), kernel, config.params_dtype, pg_collection.cp)
         self.linear_proj = row_linear(submodules.linear_proj, width, width, config, group)
 
-    def forward(self, hidden_states: torch.Tensor, *_: Any, **__: Any) -> tuple[torch.Tensor, None]:
+    def forward(
+        self, hidden_states: torch.Tensor, *_: Any, packed_seq_params: Documents | None = None, **__: Any
+    ) -> tuple[torch.Tensor, None]:
         """[T (/TP when sequence-parallel), B, E], T this rank's chunk, -> the same shape, and no bias."""
         h = enter(hidden_states, self.config.sequence_parallel, self.group)  # [T, B, E]
         x, _bias = self.linear_x(h)  # [T, B, E/TP]
         alpha, _bias = self.linear_alpha(h)  # [T, B, H/TP]
         a, _bias = self.linear_a(h)  # [T, B, E/H]
         b, _bias = self.linear_b(h)  # [T, B, E/TP]
-        y = self.conv(x, alpha, a, b)  # [T, B, E/TP]
+        y = self.conv(x, alpha, a, b, packed_seq_params)  # [T, B, E/TP]
         if self.inner_norm:
             y = split_rms_norm(y, self.config.hidden_size, self.config.layernorm_epsilon, self.group)
         return self.linear_proj(y)

@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 from megatron_iberis.config import Recipe
 from megatron_iberis.data.blending import Blend, read_mixture
+from megatron_iberis.data.megatron_order import MegatronOrder, open_megatron_order
 from megatron_iberis.data.packing import PackedRows, open_packing
 from megatron_iberis.data.samples import SampleOrder
 from megatron_iberis.data.token_file import TokenFile
 from megatron_iberis.tokenizer import Tokenizer
 
+Cut = SampleOrder | PackedRows | MegatronOrder
+"""Which tokens of a file each of its samples is made of: one for each value of `data.packing`."""
+
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Token files, how each is cut into samples (`rows` where documents are packed), and how these are mixed."""
+    """Token files, how each is cut into samples, and how these are mixed."""
 
     files: tuple[TokenFile, ...]
-    orders: tuple[SampleOrder, ...]
-    rows: tuple[PackedRows, ...] | None
+    cuts: tuple[Cut, ...]
     blend: Blend
 
     def __str__(self) -> str:
         tokens, documents = (sum(getattr(f, name) for f in self.files) for name in ("num_tokens", "num_documents"))
         several = f" of {len(self.files)} files" if len(self.files) > 1 else ""
         said = f"{tokens:,} tokens in {documents:,} documents{several}"
-        for file, rows in zip(self.files, self.rows or (), strict=self.rows is not None):
-            said += (
-                f"; {file.prefix} packed into {rows.num_rows:,} rows, {rows.cropped_share:.1%} of its tokens "
-                f"cropped, {rows.padded_share:.1%} of the rows padding"
-            )
+        for file, cut in zip(self.files, self.cuts, strict=True):
+            if isinstance(cut, PackedRows):
+                said += (
+                    f"; {file.prefix} packed into {cut.num_rows:,} rows, {cut.cropped_share:.1%} of its tokens "
+                    f"cropped, {cut.padded_share:.1%} of the rows padding"
+                )
         return said
 
 
@@ -68,18 +74,25 @@ def open_inputs(recipe: Recipe) -> Inputs:
 def _open_training_data(recipe: Recipe, tokenizer: Tokenizer) -> TrainingData:
     parts = read_mixture(recipe.data.train)
     files = tuple(_open_tokens("train", part.path, recipe, tokenizer) for part in parts)
-    orders = tuple(
-        SampleOrder(file.num_tokens, recipe.model.context, recipe.train.seed + number, shuffle=True)
-        for number, file in enumerate(files)
-    )
-    packed = recipe.data.packing == "best_fit"
-    rows = tuple(open_packing(file, recipe.model.context) for file in files) if packed else None
-    sizes = [r.num_rows for r in rows] if rows else [order.samples_per_epoch for order in orders]
+    context, seed = recipe.model.context, recipe.train.seed
+    running = tuple(SampleOrder(file.num_tokens, context, seed + n, shuffle=True) for n, file in enumerate(files))
+    cuts: tuple[Cut, ...] = running
+    sizes = [order.samples_per_epoch for order in running]
+    if recipe.data.packing == "best_fit":
+        rows = tuple(open_packing(file, context) for file in files)
+        cuts, sizes = rows, [each.num_rows for each in rows]
+    weights = [part.weight or size for part, size in zip(parts, sizes, strict=True)]
     try:
-        blend = Blend([part.weight or size for part, size in zip(parts, sizes, strict=True)])
+        blend = Blend(weights)
     except ValueError as error:
         raise ValueError(f"data.train = {recipe.data.train}: {error}") from None
-    return TrainingData(files, orders, rows, blend)
+    if recipe.data.packing == "megatron":
+        samples = recipe.train.steps * (recipe.train.batch_tokens // context)
+        cuts = tuple(
+            open_megatron_order(file, context, seed + n, math.ceil(samples * Fraction(weights[n]) / sum(weights)))
+            for n, file in enumerate(files)
+        )
+    return TrainingData(files, cuts, blend)
 
 
 def _open_tokens(name: str, path: str, recipe: Recipe, tokenizer: Tokenizer) -> TokenFile:

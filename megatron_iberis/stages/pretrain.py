@@ -16,7 +16,8 @@ import torch.distributed as dist
 from megatron_iberis.checkpoint.load import Checkpoint, newest_to_resume
 from megatron_iberis.checkpoint.save import CheckpointWriter
 from megatron_iberis.config import Recipe, load_recipe, save_recipe
-from megatron_iberis.data.batches import Mixture, PackedBatches, SampleSource, TokenBatches
+from megatron_iberis.data.batches import Mixture, SampleSource, TokenBatches, megatron_batches, packed_batches
+from megatron_iberis.data.packing import PackedRows
 from megatron_iberis.data.samples import SampleOrder
 from megatron_iberis.parallel.groups import ParallelGroups, everyone_agrees, start_process_group
 from megatron_iberis.stages.between_steps import Sample, Save, Validate
@@ -24,7 +25,7 @@ from megatron_iberis.stages.inputs import Inputs, TrainingData
 from megatron_iberis.training.engine import Engine
 from megatron_iberis.training.failure import RunFailedError
 from megatron_iberis.training.hardware import Peak, peak_flops
-from megatron_iberis.training.heart import heart
+from megatron_iberis.training.heart import Heart
 from megatron_iberis.training.monitor import Monitor
 from megatron_iberis.training.preemption import StopRequest
 from megatron_iberis.training.trainer import Periodic, train
@@ -38,23 +39,25 @@ def run(recipe: Recipe, inputs: Inputs) -> int:
     ValueError on bad input.
     """
     device = start_process_group(recipe.parallel.timeout_minutes)
-    with Watchdog(Path(recipe.run.folder) / "log", recipe.parallel.timeout_minutes):
-        return _run(recipe, inputs, device)
+    heart = Heart()
+    with Watchdog(Path(recipe.run.folder) / "log", recipe.parallel.timeout_minutes, heart):
+        return _run(recipe, inputs, device, heart)
 
 
-def _run(recipe: Recipe, inputs: Inputs, device: torch.device) -> int:
+def _run(recipe: Recipe, inputs: Inputs, device: torch.device, heart: Heart) -> int:
     peak = peak_flops(device, recipe.train.dtype) if dist.get_rank() == 0 else None
     dist.barrier()  # a CPU's peak is measured: nobody else may be busy meanwhile
     groups = ParallelGroups.create(recipe.parallel.tensor, recipe.parallel.context)
     torch.manual_seed(recipe.train.seed)  # nothing draws from it today; a run is to have no other start
     folder = Path(recipe.run.folder)
-    found, passed_over = newest_to_resume(folder / "checkpoints") if recipe.run.resume else (None, [])
+    found, notes = newest_to_resume(folder / "checkpoints") if recipe.run.resume else (None, [])
     checkpoint = Checkpoint(found) if found else None
     recipe = replace(recipe, run=replace(recipe.run, resume=False))  # so that the saved one starts the same run
     if checkpoint:
         _check_same_run(recipe, checkpoint.folder)
+        notes += _other_data(recipe, checkpoint.folder)
     everyone_agrees(_guarded(lambda: _prepare_folder(recipe, folder)) if dist.get_rank() == 0 else None)
-    engine = Engine(recipe, groups, device, checkpoint.weights if checkpoint else None)
+    engine = Engine(recipe, groups, device, checkpoint.weights if checkpoint else None, heart)
     state = engine.optimizer.state
     if checkpoint:
         checkpoint.restore_optimizer(engine.layout, state, engine.shards)
@@ -69,11 +72,12 @@ def _run(recipe: Recipe, inputs: Inputs, device: torch.device) -> int:
         engine.shards,
         groups,
         engine.replicated,
+        heart.touch,
     )
     first_step = checkpoint.step if checkpoint else 0
     monitor = _start_monitor(recipe, inputs, folder, first_step, engine, peak) if peak else None
     if monitor:
-        for problem in passed_over:
+        for problem in notes:
             monitor.note(problem)
     save = Save(writer, monitor)
     between = [Periodic(recipe.checkpoint.every, save, at_stop=True, phase="saving"), Periodic(1, save.tell)]
@@ -82,7 +86,7 @@ def _run(recipe: Recipe, inputs: Inputs, device: torch.device) -> int:
         between.insert(0, Periodic(recipe.train.sample_every, sample, phase="sampling"))
     if inputs.val:
         order = SampleOrder(inputs.val.num_tokens, recipe.model.context, recipe.train.seed, shuffle=False)
-        held_out = TokenBatches(inputs.val, order, recipe.model.vocab_size)
+        held_out = TokenBatches(inputs.val, order, recipe.model.vocab_size, recipe.data.document_mask)
         validate = Validate(engine, held_out, inputs.tokenizer, monitor)
         between.insert(0, Periodic(recipe.train.eval_every, validate, at_start=True, phase="validation"))
     source, end = _training_source(inputs.train, recipe), None
@@ -117,6 +121,16 @@ def _check_same_run(recipe: Recipe, checkpoint: Path) -> None:
                 )
 
 
+def _other_data(recipe: Recipe, checkpoint: Path) -> list[str]:
+    """What is other about the training text than before; it may be meant so, or the same files lie elsewhere now."""
+    before = load_recipe(checkpoint / "recipe.toml").data
+    return [
+        f"data.{name} was {getattr(before, name)} up to here and is {getattr(recipe.data, name)} from now on"
+        for name in ("train", "packing", "document_mask")
+        if getattr(before, name) != getattr(recipe.data, name)
+    ]
+
+
 def _guarded(action: Callable[[], None]) -> str | None:
     """The action's problem in a sentence, for `everyone_agrees`."""
     try:
@@ -135,12 +149,14 @@ def _prepare_folder(recipe: Recipe, folder: Path) -> None:
 
 
 def _training_source(data: TrainingData, recipe: Recipe) -> Mixture:
-    vocab_size, sources = recipe.model.vocab_size, list[SampleSource]()
-    for number, (file, order) in enumerate(zip(data.files, data.orders, strict=True)):
-        if data.rows:
-            sources.append(PackedBatches(file, data.rows[number], order.seed, vocab_size))
+    vocab_size, mask, sources = recipe.model.vocab_size, recipe.data.document_mask, list[SampleSource]()
+    for number, (file, cut) in enumerate(zip(data.files, data.cuts, strict=True)):
+        if isinstance(cut, SampleOrder):
+            sources.append(TokenBatches(file, cut, vocab_size, mask))
+        elif isinstance(cut, PackedRows):
+            sources.append(packed_batches(file, cut, recipe.train.seed + number, vocab_size, mask))
         else:
-            sources.append(TokenBatches(file, order, vocab_size))
+            sources.append(megatron_batches(file, cut, vocab_size, mask))
     return Mixture(sources, data.blend)
 
 

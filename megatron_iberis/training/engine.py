@@ -20,7 +20,7 @@ from megatron_iberis.model.initialization import InitialWeights, build_model, fi
 from megatron_iberis.model.parameters import shards
 from megatron_iberis.parallel.groups import DeepSpeedTopology, ParallelGroups
 from megatron_iberis.sharding.layout import FlatTensor, fill_pieces, flat_layout
-from megatron_iberis.training.heart import heart
+from megatron_iberis.training.heart import Heart
 from megatron_iberis.training.optimizer import IberisOptimizer
 from megatron_iberis.training.schedule import lr_multiplier, muon_momentum
 
@@ -42,7 +42,7 @@ class StepResult:
 class Engine:
     """A model in training: forward, backward, reduction, clip, update, by DeepSpeed, on the recipe's layout.
 
-    weights: full tensors by canonical name to start from; a new model's by default.
+    weights: full tensors by canonical name to start from; a new model's by default. heart: is told how far it gets.
     """
 
     def __init__(
@@ -51,11 +51,13 @@ class Engine:
         groups: ParallelGroups,
         device: torch.device,
         weights: Mapping[str, torch.Tensor] | None = None,
+        heart: Heart | None = None,
     ) -> None:
+        self.heart = heart or Heart()
         self.recipe, self.groups, self.device = recipe, groups, device
         self.accumulation = recipe.train.accumulation(recipe.model, groups.data_size)
         model = build_model(recipe.model, groups, recipe.parallel.sequence, recipe.parallel.recompute)
-        model.register_forward_pre_hook(lambda *_: heart.beat())  # training, validation, sampling: it gets on
+        model.register_forward_pre_hook(lambda *_: self.heart.beat())  # training, validation, sampling: it gets on
         self.shards = {shard.name: shard for shard in shards(model)}
         if weights is None:
             weights = InitialWeights(self.shards.values(), recipe.train.seed)
@@ -110,16 +112,16 @@ class Engine:
         share = self.accumulation * self.groups.replica_size / max(1.0, targets)
         total = torch.zeros((), device=self.device)
         self.deepspeed.train()
-        heart.beat("forward and backward")
+        self.heart.beat("forward and backward")
         for batch in micro_batches:
-            loss = self.deepspeed(batch.tokens.to(self.device), batch.targets.to(self.device))
+            loss = self.deepspeed(batch.tokens.to(self.device), batch.targets.to(self.device), batch.positions)
             total += loss.detach()
             self.deepspeed.backward(loss * share)
             if self.deepspeed.is_gradient_accumulation_boundary():
                 # Over all ranks, since all have to agree: those of a tensor-parallel group have the same loss.
                 loss_sum, stops = self._sum([total.item(), float(stop())], None)
                 mean = loss_sum / self.groups.tensor_size / max(1.0, targets)
-                heart.beat("optimizer")
+                self.heart.beat("optimizer")
                 norm = self._clip_without_zero()
                 self.optimizer.may_step = partial(self._is_finite, mean, norm)
             self.deepspeed.step()

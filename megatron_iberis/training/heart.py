@@ -18,9 +18,10 @@ class Heart:
         self.beats += 1
         self.at = time.monotonic()
 
+    def touch(self) -> None:
+        """Something that the main thread waits for has got on: no other phase or step, nor counted as one."""
+        self.at = time.monotonic()
+
     def idle(self) -> float:
         """Seconds since the last beat."""
         return time.monotonic() - self.at
-
-
-heart = Heart()

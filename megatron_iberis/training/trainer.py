@@ -15,7 +15,7 @@ from megatron_iberis.config import Recipe
 from megatron_iberis.data.batches import BatchPlan, SampleSource, micro_batches, prefetch
 from megatron_iberis.training.bad_steps import BadSteps
 from megatron_iberis.training.engine import Engine, StepResult
-from megatron_iberis.training.heart import heart
+from megatron_iberis.training.heart import Heart
 from megatron_iberis.training.monitor import Monitor, Progress
 from megatron_iberis.training.schedule import muon_momentum
 
@@ -67,24 +67,24 @@ def train(
     folder = Path(recipe.run.folder) if monitor else None
     bad = BadSteps(folder, source, plan.global_batch, recipe.train.max_bad_steps)
     if first_step == 0:
-        _do_what_is_due(between, 0, steps)
+        _do_what_is_due(between, 0, steps, engine.heart)
     batches = prefetch(micro_batches(source, plan, first_step, steps))
     for step in range(first_step, steps):
         started = time.monotonic()
-        heart.beat("data", step + 1)
+        engine.heart.beat("data", step + 1)
         result = engine.step(step, [next(batches) for _ in range(plan.accumulation)], stop)
         if monitor:
             monitor.step(_progress(recipe, engine, step, result, time.monotonic() - started))
         problem = bad.add(step, result)
         if monitor and problem:
             monitor.note(problem)
-        _do_what_is_due(between, step + 1, steps, result.stop)
+        _do_what_is_due(between, step + 1, steps, engine.heart, result.stop)
         if result.stop:
             return step + 1
     return steps
 
 
-def _do_what_is_due(between: Sequence[Periodic], done: int, steps: int, stop: bool = False) -> None:
+def _do_what_is_due(between: Sequence[Periodic], done: int, steps: int, heart: Heart, stop: bool = False) -> None:
     for periodic in between:
         if periodic.is_due(done, steps, stop):
             heart.beat(periodic.phase)

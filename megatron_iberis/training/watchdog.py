@@ -14,6 +14,7 @@ from __future__ import annotations
 import datetime
 import faulthandler
 import os
+import secrets
 import signal
 import socket
 import sys
@@ -27,7 +28,7 @@ from typing import Any
 import psutil
 import torch.distributed as dist
 
-from megatron_iberis.training.heart import heart
+from megatron_iberis.training.heart import Heart
 
 SHARE = 0.8
 """Of parallel.timeout_minutes: the run is ended before collectives time out, which name nobody."""
@@ -67,27 +68,28 @@ class Finding:
 
 
 class Watchdog:
-    """Watches over its `with` block. Made, entered and left by all ranks together. folder: of the ranks' files."""
+    """Watches over its `with` block. Made, entered and left by all ranks together.
 
-    _made = 0
+    folder: of the ranks' files; heart: of this rank's main thread.
+    """
 
-    def __init__(self, folder: Path, timeout_minutes: float) -> None:
+    def __init__(self, folder: Path, timeout_minutes: float, heart: Heart) -> None:
+        self.heart = heart
         self.rank, self.world = dist.get_rank(), dist.get_world_size()
         self.limit = SHARE * 60 * timeout_minutes
         self.interval = min(2.0, self.limit / 20)
         self.folder = folder
-        Watchdog._made += 1  # on all ranks alike: it keeps the keys of two watchdogs apart
         places: list[Any] = [None] * self.world
-        dist.all_gather_object(places, (_machine(), os.getpid()))
-        self.local = {r: _process(pid) for r, (machine, pid) in enumerate(places) if machine == _machine()}
-        self._store = _connect(Watchdog._made) if self.world > 1 else None
+        dist.all_gather_object(places, (_machine(), os.getpid(), secrets.token_hex(8)))
+        self.local = {r: _process(pid) for r, (machine, pid, _) in enumerate(places) if machine == _machine()}
+        self._store = _connect(places[0][2]) if self.world > 1 else None  # rank 0's word sets its keys apart
         self._answered = time.monotonic()
         self._others: dict[int, tuple[Beat, float]] = {}  # and since when it has not changed
         self._stopped = threading.Event()
         self._ending = threading.Lock()
 
     def __enter__(self) -> Watchdog:
-        heart.beat("starting", 0)
+        self.heart.beat("starting", 0)
         self._file = self._open_file()
         loops = [self._watch] + ([self._post] if self._store else [])
         for loop in loops:
@@ -96,7 +98,7 @@ class Watchdog:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
         if kind is None:
-            heart.beat("waiting for all ranks to finish")
+            self.heart.beat("waiting for all ranks to finish")
             dist.barrier()  # who ends after this is not missed
         elif issubclass(kind, RuntimeError):
             self._blame()
@@ -131,7 +133,7 @@ class Watchdog:
         while not self._stopped.wait(self.interval):
             pulse += 1
             with suppress(Exception):  # whoever keeps the store is gone: that is for the other thread to see
-                own = Beat(heart.beats, pulse, heart.idle(), heart.step, heart.phase)
+                own = Beat(self.heart.beats, pulse, self.heart.idle(), self.heart.step, self.heart.phase)
                 self._store.set(f"{self.rank}", str(own))
                 if own.idle > self.limit / 2:
                     self._read_others()
@@ -154,7 +156,7 @@ class Watchdog:
         return Finding(f"{_ranks(gone)} ended while the others went on: killed, or out of memory", gone)
 
     def _stalled(self) -> Finding | None:
-        if heart.idle() < (self.limit if heart.step else max(self.limit, START)):
+        if self.heart.idle() < (self.limit if self.heart.step else max(self.limit, START)):
             return None
         now, silence = time.monotonic(), max(3 * self.interval, 1.0)
         others = dict(self._others)
@@ -163,7 +165,7 @@ class Watchdog:
             silent, others = {0}, {}  # rank 0 keeps the store, and nothing is known of the others
         if any(beat.idle < self.limit / 2 for r, (beat, _) in others.items() if r not in silent):
             return None  # somebody gets on
-        beats = {self.rank: heart.beats, **{r: beat.beats for r, (beat, _) in others.items()}}
+        beats = {self.rank: self.heart.beats, **{r: beat.beats for r, (beat, _) in others.items()}}
         behind = {r for r, count in beats.items() if count == min(beats.values())}
         if silent:
             guilty, what = tuple(sorted(silent)), "gave no sign of life"
@@ -173,8 +175,8 @@ class Watchdog:
             guilty, what = tuple(range(self.world)), "did not get on, all at the same place"
         known = [f"rank {r} in step {others[r][0].step}, {others[r][0].phase}" for r in guilty if r in others]
         where = f" (last seen: {'; '.join(known)})" if known else ""
-        waiting = f"rank {self.rank} waited in step {heart.step}, {heart.phase}"
-        return Finding(f"{_ranks(guilty)} {what} for {heart.idle():.0f} s{where}; {waiting}", guilty)
+        waiting = f"rank {self.rank} waited in step {self.heart.step}, {self.heart.phase}"
+        return Finding(f"{_ranks(guilty)} {what} for {self.heart.idle():.0f} s{where}; {waiting}", guilty)
 
     def _end(self, found: Finding) -> None:
         """Writes this rank's stacks, has those of stalled processes written and ends them, says it, and ends."""
@@ -234,17 +236,16 @@ class Watchdog:
 
     def _write_state(self) -> None:
         with suppress(OSError, AttributeError):
-            since = datetime.datetime.now() - datetime.timedelta(seconds=heart.idle())
-            text = f"rank {self.rank} on {socket.gethostname()}, process {os.getpid()}: step {heart.step}, "
-            text += f"{heart.phase}, since {since:%H:%M:%S}"
+            since = datetime.datetime.now() - datetime.timedelta(seconds=self.heart.idle())
+            text = f"rank {self.rank} on {socket.gethostname()}, process {os.getpid()}: step {self.heart.step}, "
+            text += f"{self.heart.phase}, since {since:%H:%M:%S}"
             os.pwrite(self._file.fileno(), text.encode()[: STATE_BYTES - 1].ljust(STATE_BYTES - 1), 0)
 
 
-def _connect(number: int) -> Any:
+def _connect(name: str) -> Any:
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     store = dist.TCPStore(address, port, is_master=False, wait_for_workers=False)
-    restart = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    return dist.PrefixStore(f"watchdog/{restart}/{number}", store)
+    return dist.PrefixStore(f"watchdog/{name}", store)
 
 
 def _machine() -> str:

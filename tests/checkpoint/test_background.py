@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from megatron_iberis.checkpoint import files, save
 from megatron_iberis.checkpoint.save import CheckpointWriter
@@ -118,3 +119,18 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path, corpus: Corp
         one_rank(pretrain, words(corpus, run))
     os.close(held)
     assert one_rank(pretrain, words(corpus, run, train__steps="2", train__eval_every="0")) == [0]
+
+
+def pretrain_with_a_folder_of_its_own(folders: list[list[str]]) -> int:
+    """Runs on a rank: pretrains with the overrides of its number."""
+    return pretrain(folders[dist.get_rank()])
+
+
+def test_a_folder_that_the_nodes_do_not_share_is_refused_before_training(
+    tmp_path: Path, corpus: Corpus, two_ranks: Ranks
+) -> None:
+    nodes = [tmp_path / "node0" / "run", tmp_path / "node1" / "run"]
+    nodes[1].mkdir(parents=True)
+    with pytest.raises(AssertionError, match=r"ValueError: rank 1 on \S+ does not see the folder .*: put the run's"):
+        two_ranks(pretrain_with_a_folder_of_its_own, [words(corpus, node) for node in nodes])
+    assert not (nodes[0] / "log.jsonl").exists()

@@ -68,6 +68,27 @@ def test_an_epoch_trains_every_token_once(source):
     assert (used == 0).sum() == N % T
 
 
+def test_positions_are_places_in_documents_as_far_as_they_lie_in_the_row(file, source):
+    assert source.read(0, 3).positions is None
+    masked = TokenBatches(file, source.order, VOCAB, document_mask=True)
+    batch = masked.read(0, 71)
+    begins = {0, 100, 250}
+    for tokens, positions in zip(batch.tokens.tolist(), batch.positions.tolist(), strict=True):
+        expected = [0]
+        for token in tokens[1:]:  # the token ids are the places in the file
+            expected.append(0 if token in begins else expected[-1] + 1)
+        assert positions == expected
+
+
+def test_a_file_of_one_document_follows_upon_itself_as_another(tmp_path):
+    with TokenFileWriter(tmp_path / "f", VOCAB) as writer:
+        writer.add_documents(np.arange(5), [5])
+    one = TokenFile(tmp_path / "f")
+    batch = TokenBatches(one, SampleOrder(5, 4, seed=1, shuffle=True), VOCAB, document_mask=True).read(0, 8)
+    starts = [row.index(0) if 0 in row else 4 for row in batch.tokens.tolist()]
+    assert batch.positions.tolist() == [[*range(s), *range(4 - s)] for s in starts]
+
+
 def test_restart_in_the_middle_continues_the_same(source):
     plan = BatchPlan(global_batch=12, micro_batch=2, rank=1, ranks=3)
     straight = list(micro_batches(source, plan, 0, 10))

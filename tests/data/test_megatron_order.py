@@ -9,6 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from megatron_iberis._C import megatron_sample_index
+from megatron_iberis.data.batches import megatron_batches
+from megatron_iberis.data.megatron_order import open_megatron_order
+from megatron_iberis.data.token_file import TokenFile, TokenFileWriter
 
 helpers = pytest.importorskip("megatron.core.datasets.helpers_cpp", reason="megatron-core without its C++ helper")
 
@@ -102,3 +105,53 @@ def test_other_python_threads_run_meanwhile():
 def test_what_cannot_be_ordered_is_named(lengths, order, t, sentence):
     with pytest.raises(ValueError, match=sentence):
         megatron_sample_index(np.array(lengths, np.int32), np.array(order, np.int32), t)
+
+
+def gpt_dataset(prefix, length, seed, num_samples, cache):
+    """megatron-core's own dataset over the whole file."""
+    from megatron.core.datasets.gpt_dataset import GPTDataset, GPTDatasetConfig
+    from megatron.core.datasets.indexed_dataset import IndexedDataset
+    from megatron.core.datasets.utils import Split
+    from megatron.core.tokenizers.text.libraries.null_tokenizer import NullTokenizer
+
+    config = GPTDatasetConfig(
+        random_seed=seed,
+        sequence_length=length,
+        blend=([str(prefix)], None),
+        split="1,0,0",
+        path_to_cache=str(cache),
+        reset_position_ids=False,
+        reset_attention_mask=False,
+        eod_mask_loss=False,
+        create_attention_mask=False,
+        tokenizer=NullTokenizer(vocab_size=70_000),
+    )
+    indexed = IndexedDataset(str(prefix))
+    every = np.arange(len(indexed), dtype=np.int32)
+    return GPTDataset(indexed, str(prefix), every, num_samples, Split.train, config), indexed
+
+
+@pytest.mark.parametrize("num_samples", [1, 20, 55, 60, 119, 125, 300])  # of 59.4 an epoch: last epochs of all sizes
+def test_samples_are_those_of_megatrons_own_dataset(tmp_path, num_samples):
+    lengths = np.random.default_rng(5).integers(0, 30, 80)
+    lengths[:3] = 0, 100, 1
+    total, length = int(lengths.sum()), 20
+    with TokenFileWriter(tmp_path / "f", 70_000) as writer:
+        writer.add_documents(np.arange(total), lengths)
+    file = TokenFile(tmp_path / "f")
+    theirs, keep_open = gpt_dataset(tmp_path / "f", length, 7, num_samples, tmp_path / "cache")
+    ours = megatron_batches(file, open_megatron_order(file, length, 7, num_samples), 70_000)
+    assert len(keep_open) == len(lengths)
+    batch = ours.read(0, num_samples)
+    for row in range(num_samples):
+        sample = theirs[row]
+        assert batch.tokens[row].tolist() == sample["tokens"].tolist()
+        assert batch.targets[row].tolist() == sample["labels"].tolist()
+
+
+def test_more_samples_than_the_order_was_made_for_are_refused(tmp_path):
+    with TokenFileWriter(tmp_path / "f", 70_000) as writer:
+        writer.add_documents(np.arange(30), [10, 20])
+    order = open_megatron_order(TokenFile(tmp_path / "f"), 5, 1, 4)
+    with pytest.raises(ValueError, match=r"made for 5 samples, and number 5 was asked for: make it for as many"):
+        order.pieces(5)

@@ -8,12 +8,14 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megatron_iberis import _C
-from megatron_iberis.data.batches import PackedBatches
+from megatron_iberis.data.batches import packed_batches
 from megatron_iberis.data.packing import open_packing
+from megatron_iberis.data.samples import SampleOrder
 from megatron_iberis.data.token_file import TokenFile, TokenFileWriter
 
 BOS, VOCAB = 7, 100_000
@@ -74,13 +76,18 @@ def test_packing_is_nearly_full_on_documents_of_all_sizes(tmp_path):
 @pytest.fixture
 def source(tmp_path):
     file = write(tmp_path / "f", [5, 0, 3, 30, 2, 9, 6, 1, 8])
-    return PackedBatches(file, open_packing(file, 9), seed=3, vocab_size=VOCAB)
+    return packed_batches(file, open_packing(file, 9), seed=3, vocab_size=VOCAB)
 
 
-def test_rows_are_whole_documents_from_their_beginning(source):
-    batch, rows = source.read(0, source.rows.num_rows), source.rows
-    seen = []
-    for row, number in enumerate((source.order.offsets(0, rows.num_rows) % rows.num_rows).tolist()):
+@pytest.fixture
+def rows(source):
+    return open_packing(source.file, 9)
+
+
+def test_rows_are_whole_documents_from_their_beginning(source, rows):
+    batch, seen = source.read(0, rows.num_rows), []
+    order = SampleOrder(rows.num_rows, 1, seed=3, shuffle=True)
+    for row, number in enumerate((order.offsets(0, rows.num_rows) % rows.num_rows).tolist()):
         documents = [source.file.document(d)[:10].tolist() for d in rows.documents_of(number)]
         text = [token for document in documents for token in document]
         assert batch.tokens[row].tolist() == (text + [0] * 10)[:9]
@@ -91,30 +98,40 @@ def test_rows_are_whole_documents_from_their_beginning(source):
     assert sorted(seen) == sorted(document for document in expected if document)
 
 
-def test_padding_is_no_target(source):
-    targets = source.read(0, source.rows.num_rows).targets
-    assert (targets < 0).sum() == source.rows.padded
+def test_positions_begin_with_each_document(source, rows):
+    masked = packed_batches(source.file, rows, seed=3, vocab_size=VOCAB, document_mask=True)
+    batch = masked.read(0, rows.num_rows)
+    begins = batch.tokens == BOS  # with which every document of the file begins
+    assert torch.equal(batch.positions == 0, begins)
+    assert torch.equal(batch.positions[:, 1:][~begins[:, 1:]], batch.positions[:, :-1][~begins[:, 1:]] + 1)
+    assert source.read(0, 1).positions is None
+
+
+def test_padding_is_no_target(source, rows):
+    targets = source.read(0, rows.num_rows).targets
+    assert (targets < 0).sum() == rows.padded
     assert targets.min() == -1
 
 
-def test_every_row_comes_once_an_epoch_in_another_order(source):
-    rows = source.rows.num_rows
-    epochs = [source.read(e * rows, rows).tokens.tolist() for e in range(6)]
+def test_every_row_comes_once_an_epoch_in_another_order(source, rows):
+    count = rows.num_rows
+    epochs = [source.read(e * count, count).tokens.tolist() for e in range(6)]
     assert all(sorted(epoch) == sorted(epochs[0]) for epoch in epochs)
     assert any(epoch != epochs[0] for epoch in epochs)
 
 
 def test_a_single_row_is_an_epoch(tmp_path):
     file = write(tmp_path / "f", [3, 2])
-    source = PackedBatches(file, open_packing(file, 20), seed=3, vocab_size=VOCAB)
-    assert source.rows.num_rows == 1
+    rows = open_packing(file, 20)
+    source = packed_batches(file, rows, seed=3, vocab_size=VOCAB)
+    assert rows.num_rows == 1
     assert source.read(5, 3).targets[:, :5].tolist() == [[1001, 1002, BOS, 1101, -1]] * 3
 
 
 def test_a_token_outside_the_vocabulary_is_named(tmp_path):
     file = write(tmp_path / "f", [3, 2])
     with pytest.raises(ValueError, match=r"f\.bin holds token 1101 and the model knows 500: .*tokenizer"):
-        PackedBatches(file, open_packing(file, 20), 3, vocab_size=500).read(0, 1)
+        packed_batches(file, open_packing(file, 20), 3, vocab_size=500).read(0, 1)
 
 
 def rows_files(folder):
@@ -153,10 +170,10 @@ def test_a_damaged_packing_is_made_again(tmp_path, damage):
 PROGRAM = """
 import sys
 from megatron_iberis import _C
-from megatron_iberis.data import packing
+from megatron_iberis.data import packing, stored_index
 from megatron_iberis.data.token_file import TokenFile
-make = packing._make
-packing._make = lambda *a: (print("made"), make(*a))[1]
+write = stored_index._write
+stored_index._write = lambda *a: (print("made"), write(*a))[1]
 file = TokenFile(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()

@@ -22,8 +22,8 @@ from megatron_iberis.model.parameters import shards
 from megatron_iberis.model.reference import ReferenceIberis
 from megatron_iberis.tokenizer import Tokenizer
 from tests.conftest import Corpus
-from tests.model.comparison import groups_of, randomise
-from tests.ranks import Ranks
+from tests.model.comparison import randomise
+from tests.ranks import Ranks, groups_of
 
 TEXTS = [
     "The moon was bright, and nobody slept.",

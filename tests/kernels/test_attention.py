@@ -1,11 +1,11 @@
-"""`causal_attention` is causal attention: equal to the written-out reference, blind to the future."""
+"""Attention is causal attention: equal to the written-out reference, blind to the future and to other documents."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from megatron_iberis.kernels.attention import causal_attention, reference
+from megatron_iberis.kernels.attention import causal_attention, document_attention, reference
 
 
 def inputs(
@@ -61,3 +61,28 @@ def test_consecutive_query_heads_share_a_key_value_head() -> None:
     shared = causal_attention(q, k, v)
     repeated = causal_attention(q, *(x[:, :, [0, 0, 1, 1]] for x in (k, v)))
     torch.testing.assert_close(shared, repeated, rtol=1e-5, atol=1e-6)
+
+
+ROWS = [  # lengths of the documents of two rows, and how many of the last places ask
+    ([[7], [7]], 7),
+    ([[1, 2, 4], [6, 1]], 7),
+    ([[1, 1, 1, 1], [2, 2]], 4),
+    ([[20, 13], [5, 5, 23]], 10),
+    ([[20, 13], [32, 1]], 13),
+]
+
+
+@pytest.mark.parametrize(("lengths", "queries"), ROWS)
+def test_documents_do_not_attend_to_each_other(lengths: list[list[int]], queries: int) -> None:
+    q, k, v = inputs(sum(lengths[0]), 4, 2)
+    numbers = torch.tensor([[d for d, n in enumerate(row) for _ in range(n)] for row in lengths])
+
+    def found(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return document_attention(q[-queries:], k, v, lengths)
+
+    def expected(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return reference.causal_attention(q[-queries:], k, v, numbers)
+
+    torch.testing.assert_close(
+        value_and_gradients(found, [q, k, v]), value_and_gradients(expected, [q, k, v]), rtol=1e-5, atol=1e-5
+    )

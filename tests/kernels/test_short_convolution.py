@@ -1,4 +1,4 @@
-"""`gated_short_convolution` is SLC2's mixing: equal to torch's convolution, blind to the future."""
+"""`gated_short_convolution` is SLC2's mixing: torch's convolution, blind to the future and to other documents."""
 
 from __future__ import annotations
 
@@ -72,3 +72,22 @@ def test_last_tap_is_the_current_token() -> None:
     outer = (F.silu(alpha).unsqueeze(-1) * a.unsqueeze(-2)).flatten(-2)
     expected = b * F.silu(weight[:, 0, -1] * F.silu(outer) * x)
     torch.testing.assert_close(gated_short_convolution(x, alpha, a, b, weight), expected)
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("lengths", [[20], [1, 19], [7, 1, 1, 3, 8], [18, 2]])
+def test_each_document_is_mixed_as_if_it_were_alone(lengths: list[int], kernel: int) -> None:
+    tensors = inputs(20, kernel)
+    positions = torch.cat([torch.arange(n) for n in lengths]).unsqueeze(1).expand(-1, 2)
+
+    def found(*tensors: torch.Tensor) -> torch.Tensor:
+        return gated_short_convolution(*tensors, positions=positions)
+
+    def expected(*tensors: torch.Tensor) -> torch.Tensor:
+        *split, weight = tensors
+        documents = zip(*(x.split(lengths) for x in split), strict=True)
+        return torch.cat([reference.gated_short_convolution(*document, weight) for document in documents])
+
+    torch.testing.assert_close(
+        value_and_gradients(found, tensors), value_and_gradients(expected, tensors), rtol=1e-5, atol=1e-5
+    )

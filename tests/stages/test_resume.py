@@ -41,3 +41,12 @@ def test_resume_is_bit_exact(
     assert len(losses[1]) == 10
     curves = EventAccumulator(str(stopped / "tensorboard")).Reload()
     assert [point.step for point in curves.Scalars("train/loss")] == list(range(1, 11))
+
+
+def test_other_training_data_than_before_is_told(one_rank: Ranks, tmp_path: Path, corpus: Corpus) -> None:
+    run = tmp_path / "run"
+    assert one_rank(pretrain, words(corpus, run, train__steps="2")) == [0]
+    other = words(corpus, run, train__steps="4", run__resume="true", data__train=corpus.val)
+    assert one_rank(pretrain, other) == [0]
+    said = [entry["text"] for entry in log(run, "note")]
+    assert f"data.train was {corpus.train} up to here and is {corpus.val} from now on" in said
