@@ -29,7 +29,7 @@ _KEPT = "kept"  # a _MARK for every document
 _MARK = np.dtype([("tokens", "<u4"), ("split", "u1")])
 _REMOVED = np.uint8(128)  # added to the split of a duplicate
 _PIECE = 8 << 20  # bytes of documents copied at once, about
-_DTYPE_CODES = {2: 8, 4: 4}  # of a .idx, by the bytes of a token
+DTYPE_CODES = {2: 8, 4: 4}  # of a .idx, by the bytes of a token
 
 
 def ids_name(split: str) -> str:
@@ -146,7 +146,7 @@ def _copied(pieces: Iterable[Piece], file: IO[bytes]) -> Iterator[np.ndarray]:
 
 def write_index(path: Path, lengths: Iterable[np.ndarray], itemsize: int) -> None:
     """Writes a .idx of documents of one sequence each, of these lengths in tokens; on the disk when this returns."""
-    writer = _C.IndexWriter(path, _DTYPE_CODES[itemsize])
+    writer = _C.IndexWriter(path, DTYPE_CODES[itemsize])
     try:
         for chunk in lengths:
             writer.add(chunk.astype(np.int64))
@@ -155,10 +155,10 @@ def write_index(path: Path, lengths: Iterable[np.ndarray], itemsize: int) -> Non
         writer.abort()  # nothing after finish()
 
 
-def sha256(path: Path) -> str:
+def sha256(path: str | Path) -> str:
     """Of the file's content, hex."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open(path, "rb") as file:
         while block := file.read(_PIECE):
             digest.update(block)
     return digest.hexdigest()

@@ -31,12 +31,21 @@ class Counts:
         self.text_bytes += sign * int(documents["bytes"].sum(dtype=np.int64))
 
     def report(self, specials_per_document: int) -> dict[str, Any]:
-        """For the manifest; the bytes per token are those of the text, without the specials."""
-        text_tokens = self.tokens - specials_per_document * self.documents
-        return {
-            **dataclasses.asdict(self),
-            "bytes_per_token": round(self.text_bytes / text_tokens, 4) if text_tokens else None,
-        }
+        """For the manifest."""
+        return report(
+            self.documents, self.tokens, self.tokens - specials_per_document * self.documents, self.text_bytes
+        )
+
+
+def report(documents: int, tokens: int, text_tokens: int, text_bytes: int) -> dict[str, Any]:
+    """Counts as the manifest holds them; `text_tokens`, and so the bytes per token, are without the specials."""
+    return {
+        "documents": documents,
+        "tokens": tokens,
+        "text_tokens": text_tokens,
+        "text_bytes": text_bytes,
+        "bytes_per_token": round(text_bytes / text_tokens, 4) if text_tokens else None,
+    }
 
 
 @dataclass
