@@ -3,7 +3,7 @@
     python benchmarks/preprocess_memory.py --input CORPUS --tokenizer TOKENIZER [--gb 2] [--workers 1 2]
 
 Prints, for each number of workers and each way to finish, the most resident memory of the process that reads and
-writes, of the largest worker and of all together, beside the limit of 400 MB + 250 MB a worker; exit code 1 if that is
+writes, of the largest worker and of all together, beside the limit of 400 MB + 250 MB a worker; exit code 1 if it is
 passed. The texts of each repetition begin with its number: nothing is a duplicate.
 """
 
