@@ -1,0 +1,181 @@
+"""The published data sets by name, and how to fetch one: resumable, verified, as many shards as wanted.
+
+* All files of a set come from one revision, which `source.json` beside them keeps: a download that was stopped goes
+  on with that one, even if the set has changed since.
+* Every file is compared with the hash that the Hub gives for it; one that differs is fetched once more.
+* huggingface_hub does the transfer: HF_ENDPOINT, HF_TOKEN and proxies work as always. A broken connection is taken up
+  in the middle of the file; of a run that was killed every whole file stays, the one in transfer begins again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+SOURCE_FILE = "source.json"
+_DATA = ("*.parquet", "*.jsonl", "*.json", "*.csv", "*.tsv", "*.zip", "*.gz", "*.zst")
+
+
+@dataclass(frozen=True)
+class PublishedSet:
+    """A data set on the Hugging Face Hub: its repository, what it is, and which of its files are data."""
+
+    repository: str
+    what: str
+    files: tuple[str, ...] = _DATA
+
+
+SETS = {
+    "finedataset-13b-jpen": PublishedSet(
+        "RikkaBotan/FineDataset_13B_JpEn", "pretraining text, Japanese and English", ("*.parquet",)
+    ),
+    "fineweb-edu-100b-shuffle": PublishedSet(
+        "karpathy/fineweb-edu-100b-shuffle", "pretraining text, English", ("shard_*.parquet",)
+    ),
+    "smoltalk": PublishedSet("HuggingFaceTB/smol-smoltalk", "conversations, English"),
+    "smoltalk-ja": PublishedSet("RikkaBotan/FineDataset_SFT", "conversations, Japanese"),
+    "arc": PublishedSet("allenai/ai2_arc", "evaluation: ARC-Easy and ARC-Challenge"),
+    "mmlu": PublishedSet("cais/mmlu", "evaluation: MMLU, with its auxiliary training set"),
+    "gsm8k": PublishedSet("openai/gsm8k", "evaluation and training: GSM8K"),
+    "humaneval": PublishedSet("openai/openai_humaneval", "evaluation: HumanEval"),
+    "jcommonsenseqa": PublishedSet("leemeng/jcommonsenseqa-v1.1", "evaluation: JCommonsenseQA"),
+    "jmmlu": PublishedSet("nlp-waseda/JMMLU", "evaluation: JMMLU"),
+    "jhumaneval": PublishedSet("kogi-jwu/jhumaneval", "evaluation: JHumanEval"),
+    "mgsm": PublishedSet("juletxara/mgsm", "evaluation: MGSM, Japanese and English", ("mgsm_ja.tsv", "mgsm_en.tsv")),
+}
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file as the Hub lists it; `digest` is sha256 of the content, or git's sha1 where it is kept in git."""
+
+    path: str
+    size: int
+    digest: str
+
+
+def find_set(name: str) -> PublishedSet:
+    """ValueError naming all sets if there is none of that name."""
+    if name not in SETS:
+        raise ValueError(f"there is no data set {name!r}: choose among {', '.join(SETS)}.")
+    return SETS[name]
+
+
+def download(
+    name: str,
+    output: Path,
+    shards: int | None = None,
+    progress: Callable[[RemoteFile, int, int], None] = lambda file, number, of: None,
+) -> list[Path]:
+    """Fetches the set (its first `shards` files) into the folder `output`; returns the files.
+
+    `progress(file, number, of)` is called before each. ValueError if the network fails (what has come is kept, the
+    same call goes on from there), if a file differs from the Hub's twice, or if `output` holds another set.
+    """
+    wanted = find_set(name)
+    if shards is not None and shards < 1:
+        raise ValueError(f"there can't be {shards} shards: use --shards 1 or more.")
+    revision = _kept_revision(wanted, output)
+    revision, listed = _listing(wanted, revision)
+    if not listed:
+        raise ValueError(
+            f"{wanted.repository} holds no data files at revision {revision}: look at its page on the Hub."
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    chosen = listed[:shards]
+    _keep(output, {"repository": wanted.repository, "revision": revision, "files": len(listed)})
+    paths = []
+    for number, file in enumerate(chosen, 1):
+        progress(file, number, len(chosen))
+        paths.append(_fetch(wanted, revision, file, output))
+    for left_over in (output / ".cache").rglob("*.incomplete"):  # of runs that were killed
+        left_over.unlink(missing_ok=True)
+    return paths
+
+
+def _kept_revision(wanted: PublishedSet, output: Path) -> str | None:
+    """The revision that an earlier download into `output` began with."""
+    try:
+        kept = json.loads((output / SOURCE_FILE).read_bytes())
+        repository, revision = kept["repository"], kept["revision"]
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{output / SOURCE_FILE} is damaged: remove it, or choose another folder.") from None
+    if repository != wanted.repository:
+        raise ValueError(f"{output} holds {repository}: choose another folder for {wanted.repository}.")
+    found: str = revision
+    return found
+
+
+def _listing(wanted: PublishedSet, revision: str | None) -> tuple[str, list[RemoteFile]]:
+    """The revision (the newest, if none is given) and its data files by name."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.hf_api import RepoFile
+
+    def ask() -> tuple[str, list[RemoteFile]]:
+        api = HfApi()
+        found = revision or str(api.dataset_info(wanted.repository).sha)
+        tree = api.list_repo_tree(wanted.repository, repo_type="dataset", revision=found, recursive=True)
+        entries = [entry for entry in tree if isinstance(entry, RepoFile)]
+        files = [RemoteFile(e.path, e.size, e.lfs.sha256 if e.lfs else e.blob_id) for e in entries]
+        return found, [f for f in files if any(fnmatch(Path(f.path).name, pattern) for pattern in wanted.files)]
+
+    found, files = _online(wanted, ask)
+    return found, sorted(files, key=lambda file: file.path)
+
+
+def _fetch(wanted: PublishedSet, revision: str, file: RemoteFile, output: Path) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    def transfer(again: bool) -> Path:
+        options: dict[str, Any] = {"repo_type": "dataset", "revision": revision, "local_dir": output}
+        return Path(hf_hub_download(wanted.repository, file.path, force_download=again, **options))
+
+    for again in (False, True):
+        path = _online(wanted, lambda again=again: transfer(again))  # type: ignore[misc]
+        if path.stat().st_size == file.size and _digest(path, file.digest) == file.digest:
+            return path
+    raise ValueError(f"{path} is not what {wanted.repository} lists (another hash), twice: try again later.")
+
+
+def _online(wanted: PublishedSet, work: Callable[[], Any]) -> Any:
+    """`work()`, with what can go wrong on the network as a ValueError."""
+    from huggingface_hub import constants
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HTTPError, LocalEntryNotFoundError
+
+    try:
+        return work()
+    except HfHubHTTPError as error:
+        status = error.response.status_code
+        hint = (
+            "it may want a login: set HF_TOKEN" if status in (401, 403, 404) else "run the same command again later"
+        )
+        raise ValueError(f"{constants.ENDPOINT} answers {status} for {wanted.repository}: {hint}.") from None
+    except (HTTPError, LocalEntryNotFoundError, EntryNotFoundError, ConnectionError, TimeoutError) as error:
+        raise ValueError(
+            f"{wanted.repository} cannot be fetched from {constants.ENDPOINT} ({type(error).__name__}): check the "
+            "network and run the same command again; what has come is kept."
+        ) from None
+
+
+def _digest(path: Path, like: str) -> str:
+    """sha256 of the file, or git's sha1 of it if `like` is one."""
+    size = path.stat().st_size
+    hasher = hashlib.sha256() if len(like) == 64 else hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            hasher.update(block)
+    return hasher.hexdigest()
+
+
+def _keep(output: Path, source: dict[str, Any]) -> None:
+    partial = output / f".{SOURCE_FILE}.partial"
+    partial.write_text(json.dumps(source, indent=2) + "\n")
+    os.replace(partial, output / SOURCE_FILE)
