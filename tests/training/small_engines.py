@@ -90,9 +90,14 @@ def engine(recipe: Recipe, weights: dict[str, torch.Tensor] | None = None) -> En
 
 def master_weights(engine: Engine) -> dict[str, torch.Tensor]:
     """The full tensors that this rank owns, from the fp32 tensors that the optimizer updates."""
+    return full_tensors(engine, [flat.tensor.detach() for flat in engine.layout])
+
+
+def full_tensors(engine: Engine, flats: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The full tensors that this rank owns, from flat ones that are laid out as the optimizer's are."""
     pieces = [flat.pieces for flat in engine.layout]
     exchange = Exchange(pieces, engine.shards, engine.groups, engine.replicated, lambda shape: 1.0)
-    return exchange.gather([flat.tensor.detach() for flat in engine.layout], torch.float32)
+    return exchange.gather(flats, torch.float32)
 
 
 def own_micro_batches(engine: Engine, tokens: torch.Tensor, targets: torch.Tensor) -> list[Batch]:
@@ -111,6 +116,28 @@ def steps(
     weights = {name: tensor.clone() for name, tensor in master_weights(running).items()}
     running.deepspeed.destroy()
     return results, weights
+
+
+def gradients(
+    recipe: Recipe, batches: list[tuple[torch.Tensor, torch.Tensor]]
+) -> tuple[list[StepResult], dict[str, torch.Tensor]]:
+    """Runs on a rank: a step on the first batch; what it said, and the gradients, as the optimizer gets them, that
+    this rank owns.
+    """
+    running, seen = engine(recipe, start_weights(recipe.model)), dict[int, torch.Tensor]()
+    update = running.optimizer.step
+
+    def step(closure: Any = None) -> None:
+        for group in running.optimizer.param_groups:
+            seen.update({id(p): p.grad.clone() for p in group["params"] if p.grad is not None})
+        update(closure)
+
+    running.optimizer.step = step  # type: ignore[method-assign]
+    result = running.step(0, own_micro_batches(running, *batches[0]))
+    owned = full_tensors(running, [seen.get(id(f.tensor), torch.zeros_like(f.tensor)) for f in running.layout])
+    owned = {name: tensor.clone() for name, tensor in owned.items()}
+    running.deepspeed.destroy()
+    return [result], owned
 
 
 def merged(found: list[tuple[list[StepResult], dict[str, torch.Tensor]]]) -> dict[str, torch.Tensor]:

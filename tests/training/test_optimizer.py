@@ -17,6 +17,7 @@ from tests.training.small_engines import (
     ROWS,
     Layout,
     engine,
+    gradients,
     master_weights,
     merged,
     own_micro_batches,
@@ -102,6 +103,18 @@ def check_update(wanted: Any, ranks: Ranks, layout: Layout, kind: str) -> None:
     # Newton-Schulz lifts the rounding of small singular values: 2.5e-5 was seen, and 7e-6 between two ways to
     # accumulate in one process.
     assert apart(merged(found), weights) <= 6e-5
+
+
+@pytest.mark.parametrize("layout", [*TWO, *FOUR], ids=str)
+def test_every_gradient_is_that_of_one_process(
+    request: pytest.FixtureRequest, one_rank: Ranks, layout: Layout
+) -> None:
+    ranks: Ranks = request.getfixturevalue("two_ranks" if layout in TWO else "four_ranks")
+    wanted = merged(one_rank(gradients, recipe(Layout()), batches("uneven")))
+    found = merged(ranks(gradients, recipe(layout), batches("uneven")))
+    assert found.keys() == wanted.keys() == start_weights().keys()
+    for name, gradient in wanted.items():
+        assert (found[name] - gradient).norm() <= 1e-5 * gradient.norm(), name
 
 
 @pytest.mark.parametrize("rows", [4, 1])
