@@ -14,7 +14,7 @@ def named_inputs(arguments: Sequence[str]) -> dict[str, list[InputFile]]:
     for argument in arguments:
         name, equals, path = argument.partition("=")
         if not (name and equals and path):
-            raise ValueError(f"{argument} has no name: write NAME=PATH, such as ja={argument or 'PATH'}.")
+            raise ValueError(f"{argument} is not NAME=PATH: write it like ja=texts/ja.")
         paths.setdefault(name, []).append(path)
     return {name: find_inputs(found) for name, found in paths.items()}
 

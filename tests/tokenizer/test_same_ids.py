@@ -53,6 +53,11 @@ def test_ids_of_long_texts_are_sentencepieces(tokenizer: SentencePieceTokenizer,
     assert tokenizer.encode(text) == plain(tokenizer, text)
 
 
+def test_a_text_that_is_one_word_comes_back(tokenizer: SentencePieceTokenizer) -> None:
+    text = "ー" * (3 << 20)  # longer than is merged, or weighed, in one piece
+    assert tokenizer.decode(tokenizer.encode_array(text)) == text
+
+
 few_letters = st.text("ab字é ", max_size=200)
 
 
