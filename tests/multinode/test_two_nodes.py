@@ -12,8 +12,8 @@ import torch
 from tests.conftest import Corpus
 from tests.multinode.nodes import ADDRESSES, CABLE, TwoNodes, UnavailableError
 from tests.ranks import Ranks
+from tests.stages.processes import ENVIRONMENT, ROOT
 from tests.stages.runs import checkpoint_tensors, pretrain, words
-from tests.stages.test_launch import ENVIRONMENT, ROOT
 
 TIMEOUT = 30  # seconds that a rank waits for another one: long enough for the start on a busy machine
 SETTINGS = {

@@ -17,6 +17,19 @@ BIN = Path(sys.executable).parent
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
 
 
+def start(*command: str) -> subprocess.Popen[str]:
+    """Starts a command as a user would, from the repository; what it says goes into one pipe."""
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
 class Launched:
     """examples/demo.sh under `deepspeed` with so many processes. None of them outlives its block."""
 
@@ -24,15 +37,7 @@ class Launched:
         launcher = [str(BIN / "deepspeed"), "--log_level", "error", "--master_port", str(free_port())]
         self.command = [*launcher, "--num_gpus", str(processes), script, *words]
         self.script, self.size = script, processes
-        self.runner = subprocess.Popen(
-            self.command,
-            cwd=ROOT,
-            env=ENVIRONMENT,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        self.runner = start(*self.command)
         self.known: list[psutil.Process] = []
 
     def __enter__(self) -> Launched:

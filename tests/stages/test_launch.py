@@ -5,31 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import torch
 
 from tests.conftest import Corpus
+from tests.stages.processes import BIN, start
 from tests.stages.runs import checkpoint_tensors, log, words
 
-ROOT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
 FINAL = Path("checkpoints") / "step-00000010"
-
-
-def start(*command: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
 
 
 def finish(process: subprocess.Popen[str]) -> str:
