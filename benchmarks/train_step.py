@@ -2,9 +2,10 @@
 
     python benchmarks/train_step.py [--variant en jp] [--dtype fp32 bf16] [--device cpu] [--threads 2] [--rounds 7]
 
-The two take turns (A B A B ...), so that whatever else the machine does meets both; medians and quartiles are
-printed, and the ratio of each round's pair. The shape is a small one (depth 4, width 256, batch 4 x 512,
-vocabulary 8192) that a laptop runs in a minute; --depth, --batch, --context and --vocabulary make it larger.
+They take turns (A B C A B C ...), so that whatever else the machine does meets all; medians and quartiles are
+printed, and the ratio of each round. "documents apart" is Iberis with data.document_mask, and documents of --document
+tokens on average. The shape is a small one (depth 4, width 256, batch 4 x 512, vocabulary 8192) that a laptop runs in a
+minute; --depth, --batch, --context and --vocabulary make it larger.
 """
 
 from __future__ import annotations
@@ -41,24 +42,31 @@ def model_config(variant: str, options: argparse.Namespace) -> ModelConfig:
     ).resolved()
 
 
-def training_steps(config: ModelConfig, dtype: torch.dtype, device: torch.device, batch: int) -> dict[str, Step]:
+def training_steps(
+    config: ModelConfig, dtype: torch.dtype, device: torch.device, batch: int, document: int
+) -> dict[str, Step]:
     """Forward + backward of both models, from the same weights and on the same tokens."""
     reference, iberis = ReferenceIberis(config), build_model(config, ParallelGroups.create())
     fill_parameters(shards(iberis), reference.state_dict())
     stream = torch.randint(config.vocab_size, (batch, config.context + 1), device=device)
 
-    def step_of(model: torch.nn.Module) -> Step:
+    begins = torch.rand(batch, config.context) < 1 / document
+    places = torch.arange(config.context)
+    positions = places - torch.where(begins, places, 0).cummax(dim=1).values
+
+    def step_of(model: torch.nn.Module, *documents: torch.Tensor) -> Step:
         model.to(device, dtype)
 
         def step() -> None:
             model.zero_grad(set_to_none=True)
-            model(stream[:, :-1], stream[:, 1:]).backward()
+            model(stream[:, :-1], stream[:, 1:], *documents).backward()
             if device.type == "cuda":
                 torch.cuda.synchronize()
 
         return step
 
-    return {"Iberis": step_of(iberis), "reference": step_of(reference)}
+    apart = step_of(iberis, positions)
+    return {"Iberis": step_of(iberis), "documents apart": apart, "reference": step_of(reference)}
 
 
 def measure(steps: dict[str, Step], tokens: int, rounds: int) -> dict[str, list[float]]:
@@ -84,6 +92,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--context", type=int, default=512)
     parser.add_argument("--vocabulary", type=int, default=8192)
+    parser.add_argument("--document", type=int, default=128, help="tokens of a document, on average")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
@@ -95,7 +104,7 @@ def main() -> None:
         for dtype in options.dtype:
             for variant in options.variant:
                 config = model_config(variant, options)
-                steps = training_steps(config, DTYPES[dtype], torch.device(device), options.batch)
+                steps = training_steps(config, DTYPES[dtype], torch.device(device), options.batch, options.document)
                 speeds = measure(steps, options.batch * options.context, options.rounds)
                 for name, found in speeds.items():
                     low, median, high = statistics.quantiles(found, n=4)
