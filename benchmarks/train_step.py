@@ -4,8 +4,8 @@
 
 They take turns (A B C A B C ...), so that whatever else the machine does meets all; medians and quartiles are
 printed, and the ratio of each round. "documents apart" is Iberis with data.document_mask, and documents of --document
-tokens on average. The shape is a small one (depth 4, width 256, batch 4 x 512, vocabulary 8192) that a laptop runs in a
-minute; --depth, --batch, --context and --vocabulary make it larger.
+tokens on average. The shape is a small one (depth 4, width 256, batch 4 x 512, vocabulary 8192) that a laptop runs in
+a minute; --depth, --batch, --context and --vocabulary make it larger.
 """
 
 from __future__ import annotations
