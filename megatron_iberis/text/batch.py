@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 # Bytes of a record. A longer one is no text that somebody wrote but a broken file, and memory has an end.
-LONGEST = 32 << 20
+LONGEST = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)

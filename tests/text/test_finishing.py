@@ -126,7 +126,7 @@ def test_keys_do_not_depend_on_what_stands_beside_a_text() -> None:
         together = keys_of(texts, kind)
         assert together.tolist() == [keys_of([text], kind)[0].tolist() for text in texts]
     assert keys_of(["短い"], "exact").tolist() == [[9478649133172596324]]
-    assert keys_of(texts[2:3], "minhash")[0, :2].tolist() == [4821278830228257222, 13751544432137111030]
+    assert keys_of(texts[2:3], "minhash")[0, :2].tolist() == [11285684884114068234, 9871310776044690827]
 
 
 KEYS = st.sampled_from([0, 1, 5, 2**63, 2**64 - 1]) | st.integers(0, 2**64 - 1)
