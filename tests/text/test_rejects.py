@@ -17,7 +17,9 @@ from pyarrow import parquet
 from megatron_iberis.data.token_file import TokenFile
 from megatron_iberis.text.batch import LONGEST
 from megatron_iberis.text.config import PreprocessConfig
+from megatron_iberis.text.encoding import EncodedBatch
 from megatron_iberis.text.preprocess import preprocess
+from megatron_iberis.text.summary import Summary
 
 from .conftest import ROOT, Command, assert_user_error, records, write_jsonl
 
@@ -144,3 +146,19 @@ def test_the_command_says_where_the_list_is(command: Command, tmp_path: Path, to
     assert "out.rejects.jsonl" in done.stdout
     assert "1 skipped" in done.stdout
     assert_user_error(command(*arguments, "--on-error", "stop"), "missing key: in.jsonl:2")
+
+
+def test_counts_that_do_not_reconcile_are_never_passed_over(
+    tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_jsonl(tmp_path / "a.jsonl", records(20))
+    add = Summary.add
+
+    def forgetful(summary: Summary, batch: EncodedBatch) -> None:
+        batch.documents = batch.documents[1:]
+        add(summary, batch)
+
+    monkeypatch.setattr(Summary, "add", forgetful)
+    with pytest.raises(RuntimeError, match="20 documents were read, but 19 written"):
+        preprocess_here(tmp_path, tokenizer_folder, "a.jsonl")
+    assert not list(tmp_path.glob("out_*"))
