@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
+import datasets
 import pyarrow
 import pytest
 import zstandard
@@ -46,7 +47,6 @@ def test_xz_and_arrow_give_the_same_documents(tmp_path: Path) -> None:
 
 
 def test_folders_of_datasets_are_read_without_their_caches(tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
     data = datasets.Dataset.from_list(LINES)
     data.shuffle(seed=1).save_to_disk(str(tmp_path / "one"), num_shards=2)
     (tmp_path / "one/cache-12ab.arrow").write_bytes((tmp_path / "one/data-00000-of-00002.arrow").read_bytes())
@@ -107,7 +107,7 @@ def contents(batches: Iterator[Batch]) -> list[tuple[object, ...]]:
     ]
 
 
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batch=st.integers(100, 9000), rows=st.integers(1, 200), part=st.integers(10, 2000), stop=st.data())
 def test_reading_goes_on_from_the_end_of_any_batch(
     batch: int, rows: int, part: int, stop: st.DataObject, folder: Path

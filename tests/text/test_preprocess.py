@@ -48,14 +48,15 @@ def test_documents_come_back_in_order_with_bos_before_each(run: Any, tmp_path: P
 
 def test_output_bytes_do_not_depend_on_workers(run: Any, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "input/a.jsonl", records(12_000))  # several batches for each worker
-    (tmp_path / "input/b.txt").write_text("本文。\n\n" * 300_000)
+    (tmp_path / "input/b.txt").write_text("".join(f"本文{i // 2}。\n\n" for i in range(200_000)))
     outputs = []
-    for workers in (1, 2):
-        summary, _ = run(f"workers{workers}", workers=workers, val_fraction=0.1)
+    for workers in (1, 2, 4):
+        options = {"workers": workers, "val_fraction": 0.1, "dedup": "exact", "shuffle": 5}
+        summary, _ = run(f"workers{workers}", **options)
         files = sorted(p for p in tmp_path.glob(f"workers{workers}_*") if p.suffix != ".json")
         outputs.append((summary.tally, summary.splits, [path.read_bytes() for path in files]))
     assert len(outputs[0][2]) == 4
-    assert outputs[0] == outputs[1]
+    assert outputs[0] == outputs[1] == outputs[2]
 
 
 def test_a_document_of_5_mb_on_one_line_survives(run: Any, tmp_path: Path, tokenizer: Tokenizer) -> None:
