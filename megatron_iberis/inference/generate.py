@@ -21,8 +21,9 @@ def continue_prompt(
     seed: int = 0,
     context: int = 2048,
     multiple: int = 1,
+    end: int | None = None,
 ) -> list[int]:
-    """The token ids that follow the prompt.
+    """The token ids that follow the prompt: new_tokens of them, or up to the token `end`, which is left out.
 
     logits_of: int64 [1, T] -> [1, T, V]; called by all ranks of a split model together. temperature 0 takes the
     likeliest token. multiple: T is padded to a multiple of this (sequence parallelism); what comes after a token
@@ -36,7 +37,10 @@ def continue_prompt(
         window = ids[-context:]
         padding = -len(window) % multiple
         logits = logits_of(torch.tensor([window + [0] * padding], device=device))[0, len(window) - 1]
-        ids.append(pick(logits.float().cpu(), temperature, top_k, generator))
+        token = pick(logits.float().cpu(), temperature, top_k, generator)
+        if token == end:
+            break
+        ids.append(token)
     return ids[len(prompt) :]
 
 

@@ -30,7 +30,10 @@ class LoadedModel:
     device: torch.device
 
     def complete(self, prompt: str, new_tokens: int, temperature: float = 0.0, seed: int = 0) -> str:
-        """The text that follows the prompt; temperature 0 takes the likeliest token each time."""
+        """The text that follows the prompt, to the end of the document at most.
+
+        temperature 0 takes the likeliest token each time.
+        """
         ids = continue_prompt(
             self.model,
             [self.tokenizer.bos_id, *self.tokenizer.encode(prompt)],
@@ -39,6 +42,7 @@ class LoadedModel:
             temperature=temperature,
             seed=seed,
             context=self.recipe.model.context,
+            end=self.tokenizer.bos_id,  # with which the next document begins
         )
         return self.tokenizer.decode(i for i in ids if i < self.tokenizer.vocab_size)
 

@@ -66,6 +66,13 @@ def test_only_the_context_window_is_looked_at() -> None:
     )
 
 
+def test_a_continuation_ends_before_its_end_token() -> None:
+    whole = continue_prompt(reference(), PROMPT, 8, CPU)
+    end = whole[5]
+    assert continue_prompt(reference(), PROMPT, 8, CPU, end=end) == whole[: whole.index(end)]
+    assert continue_prompt(reference(), PROMPT, 8, CPU, end=-1) == whole
+
+
 def test_the_seed_decides_the_draw() -> None:
     model = reference()
     drawn = [continue_prompt(model, PROMPT, 8, CPU, temperature=1.0, seed=seed) for seed in (1, 1, 2)]
