@@ -44,7 +44,7 @@ class BpeEncoder : public Encoder {
   std::vector<uint32_t> symbols_;        // by code point; kNone: in no piece
   std::vector<std::string> characters_;  // symbol vocab_size_ + i: a character of pieces that is no piece itself
   std::vector<Pair> pairs_;              // hash table with open addressing, at most half full
-  unsigned shift_ = 60;      // 64 - log2 of its slots
+  unsigned shift_ = 60;                  // 64 - log2 of its slots
 };
 
 }  // namespace iberis
