@@ -99,17 +99,19 @@ def train_on(arguments: argparse.Namespace) -> Tokenizer:
 def evaluate(arguments: argparse.Namespace) -> None:
     """Prints a line for each text and tokenizer."""
     contenders = [own_contender(arguments.output), *map(open_contender, arguments.beside)]
-    totals = [Fertility() for _ in contenders]
-    tally = Tally()
-    width = max(len(contender.name) for contender in contenders)
-    print(f"{'text':12} {'tokenizer':{width}} {'ids':>9} {'bytes/token':>12} {'characters/token':>17} {'tokens':>14}")
+    files = named_inputs(arguments.evaluate)
+    first = max(map(len, ("text", *files)))
+    second = max(len(name) for name in ("tokenizer", *(contender.name for contender in contenders)))
+    print(f"{'text':{first}}  {'tokenizer':{second}}       ids  bytes/token  characters/token          tokens")
 
     def show(name: str, found: list[Fertility]) -> None:
         for contender, fertility in zip(contenders, found, strict=True):
-            rates = f"{fertility.bytes_per_token:12.3f} {fertility.characters_per_token:17.3f} {fertility.tokens:14,}"
-            print(f"{name:12} {contender.name:{width}} {contender.vocab_size:9,} {rates}")
+            rates = f"{fertility.bytes_per_token:11.3f}  {fertility.characters_per_token:16.3f}"
+            sizes = f"{contender.vocab_size:8,}  {rates}  {fertility.tokens:14,}"
+            print(f"{name:{first}}  {contender.name:{second}}  {sizes}")
 
-    files = named_inputs(arguments.evaluate)
+    totals = [Fertility() for _ in contenders]
+    tally = Tally()
     for name, of_name in files.items():
         found = measure(contenders, texts_of(of_name, arguments.json_key, tally))
         show(name, found)

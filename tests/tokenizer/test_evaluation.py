@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tokenizers
 
 from megatron_iberis.tokenizer import SentencePieceTokenizer, Tokenizer
 from megatron_iberis.tokenizer.evaluation import measure, open_contender
@@ -19,7 +20,6 @@ from .test_nanochat import encoding
 @pytest.fixture
 def hugging_face(tmp_path: Path) -> Path:
     """A tokenizer.json that makes a token of each word."""
-    tokenizers = pytest.importorskip("tokenizers")
     model = tokenizers.models.WordLevel({"[UNK]": 0}, unk_token="[UNK]")
     tokenizer = tokenizers.Tokenizer(model)
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
