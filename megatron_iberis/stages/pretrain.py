@@ -111,7 +111,8 @@ def _run(recipe: Recipe, inputs: Inputs, device: torch.device, heart: Heart) -> 
 def _check_same_run(recipe: Recipe, checkpoint: Path) -> None:
     """Raises ValueError when the checkpoint is of another model, or its place in the data would mean another one."""
     saved = load_recipe(checkpoint / "recipe.toml")
-    for section, names in (("model", None), ("train", ("batch_tokens", "seed"))):
+    order = ["batch_tokens", "seed", *(["steps"] if recipe.data.packing == "megatron" else [])]
+    for section, names in (("model", None), ("train", order)):
         now, before = getattr(recipe, section), getattr(saved, section)
         for name in names or [f.name for f in fields(now)]:
             if getattr(now, name) != getattr(before, name):

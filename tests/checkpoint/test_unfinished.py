@@ -185,6 +185,14 @@ def test_another_model_or_order_of_data_is_refused_by_name(
     assert "--run.folder" in said
 
 
+def test_another_length_of_the_run_is_refused_where_megatrons_order_depends_on_it(
+    one_rank: Ranks, corpus: Corpus, stopped: Path
+) -> None:
+    longer = {"train__steps": "12", "data__packing": "megatron", "run__resume": "true"}
+    said = refusal(one_rank, words(corpus, stopped, **{**BARE, **longer}))
+    assert "has train.steps = 10, not 12" in said
+
+
 def pretrain_refused(overrides: list[str]) -> str:
     """Runs on a rank: what pretraining refuses to start for."""
     try:
