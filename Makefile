@@ -1,5 +1,6 @@
 # make demo   install, then the whole way small: text -> tokenizer -> token files -> training -> a few words
-# make test   install, then the test suite          make test-all   with what takes minutes
+# make test   install, then the test suite
+# make test-full   the rest: every combination of layouts, rare ways to be stopped          make test-all   both
 # make test-native   the C++ part under the address and undefined-behaviour sanitizers
 # make lint   ruff and mypy          make format   ruff's formatting
 # make clean  removes .venv, build products and the demo
@@ -16,7 +17,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 # and one lock file left by a killed start would make all of them wait for ever.
 export TORCH_EXTENSIONS_DIR := $(abspath $(VENV))/torch_extensions
 
-.PHONY: demo test test-all test-native lint format clean
+.PHONY: demo test test-full test-all test-native lint format clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m megatron_iberis.stages.demo $(DATA)
@@ -24,8 +25,10 @@ demo: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest $(TESTS)
 
-test-all: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -m "full or not full" $(TESTS)
+test-full: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m full $(TESTS)
+
+test-all: test test-full
 
 # An instrumented build in a folder of its own. Leaks are Python's own; libstdc++ comes first so that its throws are seen.
 NATIVE := build/native
