@@ -15,9 +15,8 @@ from megatron_iberis.checkpoint import files, save
 from megatron_iberis.checkpoint.save import CheckpointWriter
 from megatron_iberis.checkpoint.verify import damage
 from megatron_iberis.config import Recipe
-from megatron_iberis.parallel.groups import ParallelGroups
 from tests.conftest import Corpus
-from tests.ranks import Ranks
+from tests.ranks import Ranks, groups_of
 from tests.stages.runs import checkpoint_tensors, log, pretrain, words
 from tests.training.golden_runs import recipe
 
@@ -33,7 +32,7 @@ LAYOUTS: list[tuple[int, dict[str, Any]]] = [
 def writer_of(root: Path, wanted: Recipe) -> tuple[Any, CheckpointWriter]:
     from megatron_iberis.training.engine import Engine
 
-    groups = ParallelGroups.create(wanted.parallel.tensor)
+    groups = groups_of(wanted.parallel.tensor)
     engine = Engine(wanted, groups, torch.device("cpu"))
     state, pieces = engine.optimizer.state, engine.shards
     return engine, CheckpointWriter(root, wanted, None, engine.layout, state, pieces, groups, engine.replicated)

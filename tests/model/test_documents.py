@@ -10,9 +10,8 @@ from megatron_iberis.config import ModelConfig
 from megatron_iberis.model.initialization import build_model, fill_parameters
 from megatron_iberis.model.parameters import shards
 from megatron_iberis.model.reference import ReferenceIberis
-from megatron_iberis.parallel.groups import ParallelGroups
 from tests.model.comparison import random_batch, randomise
-from tests.ranks import Ranks
+from tests.ranks import Ranks, groups_of
 
 LENGTHS = [[9, 1, 2, 20], [17, 15]]  # of the documents of two rows
 POSITIONS = torch.tensor([[t for n in row for t in range(n)] for row in LENGTHS])
@@ -45,7 +44,7 @@ def documents_alone(kv_heads: int) -> tuple[torch.Tensor, torch.Tensor, dict[str
 def deviations(kv_heads: int, tensor: int, sequence: bool, context: int, recompute: bool) -> dict[str, float]:
     """Runs on a rank: how far rows of several documents are from the documents alone."""
     logits, loss, gradients = documents_alone(kv_heads)
-    groups = ParallelGroups.create(tensor, context)
+    groups = groups_of(tensor, context)
     model = build_model(CONFIG[kv_heads], groups, sequence, recompute)
     reference = ReferenceIberis(CONFIG[kv_heads])
     randomise(reference, 0)
@@ -90,7 +89,7 @@ def test_each_document_is_as_if_it_were_alone(
 
 def logits_before_and_after(first_document: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Runs on a rank: logits [1, T, V] of a row whose first document is changed in between."""
-    model = build_model(CONFIG[4], ParallelGroups.create())
+    model = build_model(CONFIG[4], groups_of(1))
     reference = ReferenceIberis(CONFIG[4])
     randomise(reference, 0)
     fill_parameters(shards(model), reference.state_dict())

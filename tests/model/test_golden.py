@@ -8,9 +8,8 @@ import torch.distributed as dist
 
 from megatron_iberis.model.initialization import build_model, fill_parameters
 from megatron_iberis.model.parameters import shards
-from megatron_iberis.parallel.groups import ParallelGroups
 from tests.golden_cases import CASES, model_config, tensors
-from tests.ranks import Ranks
+from tests.ranks import Ranks, groups_of
 
 
 def deviations(
@@ -18,7 +17,7 @@ def deviations(
 ) -> dict[str, float]:
     """Runs on a rank: largest deviation of logits, loss and (relative norm) gradients from the golden case."""
     config, golden = model_config(case), tensors(case, "batch")
-    groups = ParallelGroups.create(tensor_size, context_size)
+    groups = groups_of(tensor_size, context_size)
     model = build_model(config, groups, sequence_parallel, recompute)
     fill_parameters(shards(model), tensors(case, "weights"))
     targets = golden["targets"]

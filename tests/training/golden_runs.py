@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 
 from megatron_iberis.config import OptimizerConfig, ParallelConfig, Recipe, TrainConfig
 from megatron_iberis.data.batches import Batch
-from megatron_iberis.parallel.groups import ParallelGroups
 from megatron_iberis.training.engine import Engine, StepResult
 from tests.golden_cases import GOLDEN, model_config, tensors
+from tests.ranks import groups_of
 
 
 def trajectory(folder: str, variant: str) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def run(
 ) -> list[StepResult]:
     """Runs on a rank: the first steps of `name`. parallel: settings, and DeepSpeed's own under `deepspeed`."""
     wanted = recipe(folder, variant, device_batch, **parallel)
-    groups = ParallelGroups.create(wanted.parallel.tensor, wanted.parallel.context)
+    groups = groups_of(wanted.parallel.tensor, wanted.parallel.context)
     start = tensors(f"{variant}_{'gqa' if folder == 'traj' else 'base'}", "weights")
     if name.endswith("zeroinit"):
         start = {k: torch.zeros_like(v) if k == "lm_head.weight" or "c_proj" in k else v for k, v in start.items()}

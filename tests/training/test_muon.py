@@ -12,11 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megatron_iberis.model.parameters import Shard
-from megatron_iberis.parallel.groups import ParallelGroups
 from megatron_iberis.sharding.exchange import Exchange
 from megatron_iberis.sharding.layout import Piece
 from megatron_iberis.training.muon import cost, muon_directions, orthogonalize
-from tests.ranks import Ranks
+from tests.ranks import Ranks, groups_of
 
 SHAPES = [(8, 8), (16, 48), (48, 16), (1, 5), (5, 1), (64, 64)]
 
@@ -83,7 +82,7 @@ def test_batch_is_one_by_one(count: int, rows: int, cols: int, seed: int) -> Non
 
 def directions(shapes: list[tuple[int, int]]) -> list[torch.Tensor]:
     """Runs on one rank: Muon's directions for a random gradient of each shape, two matrices in a flat tensor."""
-    groups = ParallelGroups.create()
+    groups = groups_of(1)
     gradients = {f"m{i}": random(*shape, seed=i) for i, shape in enumerate(shapes)}
     shards: dict[str, Shard] = {}
     pieces: list[Any] = []
