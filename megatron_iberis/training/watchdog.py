@@ -249,9 +249,10 @@ def _connect(name: str) -> Any:
 
 
 def _machine() -> str:
-    """What two processes share that know each other's numbers."""
+    """What two processes share that know each other's numbers. Containers with a network of their own are apart."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text() + os.readlink("/proc/self/ns/pid")
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text()
+        return boot + os.readlink("/proc/self/ns/pid") + os.readlink("/proc/self/ns/net")
     except OSError:  # not Linux
         return socket.gethostname()
 
