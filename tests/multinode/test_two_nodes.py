@@ -56,6 +56,7 @@ def run(nodes: TwoNodes, script: str, folder: Path, overrides: list[str]) -> lis
     return said
 
 
+@pytest.mark.full
 def test_a_cut_cable_is_named_on_both_nodes_and_the_resumed_run_ends_as_an_undisturbed_one(
     two_nodes: TwoNodes, two_ranks: Ranks, tmp_path: Path, corpus: Corpus
 ) -> None:

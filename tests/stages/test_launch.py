@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
 import torch
 
 from tests.conftest import Corpus
@@ -53,6 +54,7 @@ def test_a_saved_recipe_starts_the_same_run(tmp_path: Path, corpus: Corpus) -> N
     assert one == other
 
 
+@pytest.mark.full  # test_chaos.py kills more
 def test_a_killed_run_goes_on_where_it_had_saved(tmp_path: Path, corpus: Corpus) -> None:
     settings = {"train__steps": "40", "checkpoint__every": "5", "train__eval_every": "0"}
     undisturbed, killed = (words(corpus, tmp_path / name, **settings) for name in ("undisturbed", "killed"))

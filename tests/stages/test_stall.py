@@ -15,7 +15,8 @@ from tests.stages.runs import words
 LONG = {"train__eval_every": "0", "train__sample_every": "0", "checkpoint__every": "0", "train__steps": "100000"}
 
 
-@pytest.mark.parametrize("stalled", [0, 1])  # rank 0 keeps the store through which the ranks know of each other
+# rank 0 keeps the store through which the ranks know of each other
+@pytest.mark.parametrize("stalled", [0, pytest.param(1, marks=pytest.mark.full)])
 def test_a_stalled_rank_is_named_and_all_end(tmp_path: Path, corpus: Corpus, stalled: int) -> None:
     folder = tmp_path / "run"
     with Launched(2, words(corpus, folder, parallel__timeout_minutes="0.25", **LONG)) as run:
