@@ -80,15 +80,11 @@ def _run(recipe: Recipe, inputs: Inputs, device: torch.device, heart: Heart) -> 
         for problem in notes:
             monitor.note(problem)
     save = Save(writer, monitor)
-    between = [Periodic(recipe.checkpoint.every, save, at_stop=True, phase="saving"), Periodic(1, save.tell)]
-    if recipe.train.sample_every:
-        sample = Sample(engine, inputs.tokenizer, monitor)
-        between.insert(0, Periodic(recipe.train.sample_every, sample, phase="sampling"))
-    if inputs.val:
-        order = SampleOrder(inputs.val.num_tokens, recipe.model.context, recipe.train.seed, shuffle=False)
-        held_out = TokenBatches(inputs.val, order, recipe.model.vocab_size, recipe.data.document_mask)
-        validate = Validate(engine, held_out, inputs.tokenizer, monitor)
-        between.insert(0, Periodic(recipe.train.eval_every, validate, at_start=True, phase="validation"))
+    between = [
+        *_looks(recipe, inputs, engine, monitor),
+        Periodic(recipe.checkpoint.every, save, at_stop=True, phase="saving"),
+        Periodic(1, save.tell),
+    ]
     source, end = _training_source(inputs.train, recipe), None
     with StopRequest() as stop:
         try:
@@ -106,6 +102,20 @@ def _run(recipe: Recipe, inputs: Inputs, device: torch.device, heart: Heart) -> 
             monitor.note(failure)
         monitor.close()
     return 1 if failures else 0
+
+
+def _looks(recipe: Recipe, inputs: Inputs, engine: Engine, monitor: Monitor | None) -> list[Periodic]:
+    """Validation and sample texts, as far as the recipe has them."""
+    looks = []
+    if inputs.val:
+        order = SampleOrder(inputs.val.num_tokens, recipe.model.context, recipe.train.seed, shuffle=False)
+        held_out = TokenBatches(inputs.val, order, recipe.model.vocab_size, recipe.data.document_mask)
+        validate = Validate(engine, held_out, inputs.tokenizer, monitor)
+        looks.append(Periodic(recipe.train.eval_every, validate, at_start=True, phase="validation"))
+    if recipe.train.sample_every:
+        sample = Sample(engine, inputs.tokenizer, monitor)
+        looks.append(Periodic(recipe.train.sample_every, sample, phase="sampling"))
+    return looks
 
 
 def _check_same_run(recipe: Recipe, checkpoint: Path) -> None:
