@@ -4,8 +4,8 @@
 
 For each kind of tokenizer (65,536 pieces, trained on this very text), each name's text apart and all names mixed:
 
-* ours: `data_tools/preprocess.py` as a user starts it, with 1 and 2 workers, on eight copies of the file, so that the
-  start of Python does not count.
+* ours: `data_tools/preprocess.py` as a user starts it, with 1 and 2 workers, on so many copies of the file that it
+  reads 500 MB: the start of the processes, a second, is no matter with the amounts that it is made for.
 * baseline: what Megatron-LM's tool does, with 1 and 2 workers: a process pool, one JSON line a task item (32 a
   message), `encode_as_ids` of the whole text, lists of ids back, one conversion and one write a document.
 * bare: nothing but SentencePiece's `encode`, one thread.
@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -39,7 +40,7 @@ from megatron_iberis.text.named_inputs import named_inputs
 from megatron_iberis.text.records import Tally, read_documents
 from megatron_iberis.tokenizer import train
 
-COPIES = 8  # of the file that our command reads
+AMOUNT = 500_000_000  # bytes of text that our command reads
 PREPROCESS = Path(__file__).parent.parent / "data_tools" / "preprocess.py"
 _sp: Any  # of a worker of the baseline
 
@@ -113,21 +114,19 @@ def measure(kind: str, name: str, texts: list[str], tokenizer: Path, limit: int,
     """The cells of a row of the table."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder)
-        files = [output / f"{i}.jsonl" for i in range(COPIES)]
-        texts, size = write_texts(texts, files[0], limit)
+        file = output / "0.jsonl"
+        texts, size = write_texts(texts, file, limit)
+        files = [file, *(output / f"{i}.jsonl" for i in range(1, math.ceil(AMOUNT / size)))]
         for copy in files[1:]:
-            os.link(files[0], copy)
-        if (
-            ours(files[:1], tokenizer, output, 1).read_bytes()
-            != baseline(files[0], tokenizer, output, 1).read_bytes()
-        ):
+            os.link(file, copy)
+        if ours(files[:1], tokenizer, output, 1).read_bytes() != baseline(file, tokenizer, output, 1).read_bytes():
             raise SystemExit(f"error: {kind}, {name}: our ids are not SentencePiece's.")
         ways: dict[str, tuple[int, Callable[[], object]]] = {
-            "baseline 1": (size, lambda: baseline(files[0], tokenizer, output, 1)),
-            "ours 1": (size * COPIES, lambda: ours(files, tokenizer, output, 1)),
+            "baseline 1": (size, lambda: baseline(file, tokenizer, output, 1)),
+            "ours 1": (size * len(files), lambda: ours(files, tokenizer, output, 1)),
             "bare": (size, lambda: bare(texts, tokenizer)),
-            "baseline 2": (size, lambda: baseline(files[0], tokenizer, output, 2)),
-            "ours 2": (size * COPIES, lambda: ours(files, tokenizer, output, 2)),
+            "baseline 2": (size, lambda: baseline(file, tokenizer, output, 2)),
+            "ours 2": (size * len(files), lambda: ours(files, tokenizer, output, 2)),
         }
         rates: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(rounds):

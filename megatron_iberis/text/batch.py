@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from megatron_iberis.text.inputs import TABLES
 
 # Bytes of a record. A longer one is no text that somebody wrote but a broken file, and memory has an end.
 LONGEST = 16 << 20
@@ -20,22 +24,47 @@ class Position:
     line: int = 1
 
 
+class Record(NamedTuple):
+    """A JSON line or a UTF-8 text, None for a line longer than LONGEST, or where a column holds no string.
+
+    `line` counts lines or rows from 1; `offset` is in bytes of the content (None in a table); `key` is the split key
+    that stands beside it in a table.
+    """
+
+    line: int
+    offset: int | None
+    content: bytes | None
+    key: bytes | None
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Raw records that stand together in a file.
+    """Raw records that stand together in a file, from `start` to `end`, where the next batch begins.
 
-    `records` are JSON lines (`form` ".jsonl") or UTF-8 texts; None for a line longer than LONGEST, or where a column
-    holds no string. `keys` are the split keys of the rows of a table; `lines` the line or row of each record, from 1;
-    `offsets` where it begins in the content, in bytes (None for a table); `end` where the next batch begins;
-    `bytes_read` how much of all input files has been read by then.
+    `content` is what the file holds there, whole JSON lines (`form` ".jsonl") or a text, in one piece: cutting it up
+    is the worker's, and one piece travels fastest. None stands for a line longer than LONGEST. A table's rows are
+    `texts` and, if asked for, `keys`. `bytes_read` is how much of all input files has been read by then.
     """
 
     path: str
     form: str
-    file: int
-    lines: list[int]
-    offsets: list[int] | None
-    records: list[bytes | None]
-    keys: list[bytes | None] | None
+    start: Position
     end: Position
     bytes_read: int
+    content: bytes | None
+    texts: Sequence[bytes | None] = ()
+    keys: Sequence[bytes | None] | None = None
+
+    def records(self) -> Iterator[Record]:
+        """The records, without blank JSON lines, which are none."""
+        line, offset = self.start.line, self.start.offset
+        if self.form in TABLES:
+            for i, text in enumerate(self.texts):
+                yield Record(line + i, None, text, None if self.keys is None else self.keys[i])
+        elif self.form == ".jsonl" and self.content is not None:
+            for number, content in enumerate(self.content.split(b"\n"), line):
+                if content and not content.isspace():
+                    yield Record(number, offset, content, None)
+                offset += len(content) + 1
+        elif self.content != b"":
+            yield Record(line, offset, self.content, None)

@@ -46,12 +46,12 @@ class EncodedBatch:
 class Encoder:
     """Batch -> EncodedBatch."""
 
-    def __init__(self, config: PreprocessConfig) -> None:
+    def __init__(self, config: PreprocessConfig, tokenizer: Tokenizer) -> None:
         self.config = config
-        self.tokenizer = Tokenizer.load(config.tokenizer)
-        self.dtype = token_dtype(self.tokenizer.vocab_size)
+        self.tokenizer = tokenizer
+        self.dtype = token_dtype(tokenizer.vocab_size)
         self.before, self.after = (
-            np.array([self.tokenizer.bos_id] if wanted else [], self.dtype).tobytes()
+            np.array([tokenizer.bos_id] if wanted else [], self.dtype).tobytes()
             for wanted in (config.prepend_bos, config.append_eod)
         )
 
@@ -68,7 +68,7 @@ class Encoder:
             tokens = self.tokenizer.encode_array(item.text).astype(self.dtype)
             split = int(in_validation(item, config.val_fraction))
             ids[split] += [self.before, tokens.tobytes(), self.after]
-            rows.append((len(tokens) + config.specials_per_document, split, batch.file, item.line, item.size))
+            rows.append((len(tokens) + config.specials_per_document, split, batch.start.file, item.line, item.size))
             texts.append(item.text)
         documents = np.zeros(len(rows), document_dtype(config.dedup))
         for column, name in enumerate(("tokens", "split", "file", "line", "bytes")):

@@ -62,7 +62,7 @@ def _run(
     else:
         summary = _restored(work.state, files)
     if not summary.outputs:
-        _encode(config, files, work, summary, progress)
+        _encode(config, files, tokenizer, work, summary, progress)
         if config.dedup is not None:
             remove_duplicates(work, config, summary)
         try:
@@ -77,7 +77,12 @@ def _run(
 
 
 def _encode(
-    config: PreprocessConfig, files: list[InputFile], work: WorkFolder, summary: Summary, progress: Progress
+    config: PreprocessConfig,
+    files: list[InputFile],
+    tokenizer: Tokenizer,
+    work: WorkFolder,
+    summary: Summary,
+    progress: Progress,
 ) -> None:
     """Reads the input to its end, into the work folder."""
     size = sum(file.size for file in files)
@@ -85,7 +90,7 @@ def _encode(
     saved = time.monotonic()
     batches = read_batches(files, config.json_key, config.split_key, summary.position)
     text_bytes = 0  # of this run, for its speed
-    for batch in map_ordered(partial(Encoder, config), batches, config.workers):
+    for batch in map_ordered(partial(Encoder, config, tokenizer), batches, config.workers):
         _write(batch, config, work)
         summary.add(batch)
         text_bytes += int(batch.documents["bytes"].sum())

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from megatron_iberis.text.batch import LONGEST, Batch
+from megatron_iberis.text.batch import LONGEST, Batch, Record
 from megatron_iberis.text.inputs import TABLES, InputFile
 from megatron_iberis.text.readers import read_batches
 
@@ -132,15 +132,13 @@ def parse(
 ) -> Iterator[Document | Reject]:
     """The usable documents of a batch and, among them, those that are not: empty or faulty.
 
-    All are added to `tally`; blank lines are no records, and documents below `min_chars` characters are only counted.
+    All are added to `tally`; documents below `min_chars` characters are only counted.
     """
-    for i, record in enumerate(batch.records):
-        if batch.form == ".jsonl" and record is not None and not record.strip():
-            continue
+    for record in batch.records():
         tally.read += 1
-        line, offset = batch.lines[i], None if batch.offsets is None else batch.offsets[i]
+        line, offset = record.line, record.offset
         try:
-            text, key = _fields(batch, i, json_key, split_key)
+            text, key = _fields(batch.form, record, json_key, split_key)
             size = _check_text(text)
         except _RejectedError as rejected:
             reject = Reject(batch.path, line, offset, rejected.kind, _printable(rejected.hint))
@@ -171,14 +169,14 @@ def _printable(hint: str) -> str:
     return hint[:_HINT].encode(errors="backslashreplace").decode()
 
 
-def _fields(batch: Batch, i: int, json_key: str, split_key: str | None) -> tuple[str, str | None]:
-    """Text and split key of record i."""
-    record = batch.records[i]
-    if len(record or b"") > LONGEST or (record is None and batch.form not in TABLES):
+def _fields(form: str, record: Record, json_key: str, split_key: str | None) -> tuple[str, str | None]:
+    """Its text and split key."""
+    content = record.content
+    if len(content or b"") > LONGEST or (content is None and form not in TABLES):
         raise _RejectedError(TOO_LONG)
-    if record is None or batch.form != ".jsonl":
-        return _decode(record), None if batch.keys is None else _decode(batch.keys[i])
-    value = _load(record)
+    if content is None or form != ".jsonl":
+        return _decode(content), None if split_key is None or form not in TABLES else _decode(record.key)
+    value = _load(content)
     if not isinstance(value, dict):
         raise _RejectedError(WRONG_TYPE, " is not a JSON object")
     text = _string(value, json_key)

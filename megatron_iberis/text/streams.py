@@ -21,43 +21,40 @@ import zstandard
 from megatron_iberis.text.batch import LONGEST, Batch, Position
 from megatron_iberis.text.inputs import InputFile
 
-_BLOCK = 1 << 18  # bytes read at a time
+_BLOCK = 1 << 20  # bytes read at a time; of lines, those that end in a block are a batch
 _ZSTD_BLOCK = 1 << 11  # so few because zeros may come out 32,000-fold
-_BATCH = 1 << 20  # bytes of records in a batch, about
 _PART = 1 << 20  # bytes of a document out of a .txt file, at most
 _BOM = b"\xef\xbb\xbf"
 
-_Record = tuple[int, int, "bytes | None"]  # line, offset, content
+_Part = tuple[int, int, "bytes | None"]  # first line, offset, content
 
 
 def read_stream(file: InputFile, start: Position, before: int) -> Iterator[Batch]:
     """The batches of `file` from `start` on; `before` are the bytes of the files before it."""
     with _open(file) as stream:
-        lines: list[int] = []
-        offsets: list[int] = []
-        held: list[bytes | None] = []
-        size = 0
+        begin = start
+        content: bytes | None = b""
+        for line, offset, following in _parts(file, stream, start):
+            end = Position(start.file, offset, line)
+            if content != b"":
+                yield _batch(file, stream, begin, end, before, content)
+            begin, content = end, following
+        yield _batch(file, stream, begin, Position(start.file + 1), before, content)
 
-        def batch(end: Position) -> Batch:
-            read = before + (0 if file.is_stdin else stream.tell())
-            return Batch(str(file.path), file.form, start.file, lines, offsets, held, None, end, read)
 
-        for line, offset, record in _records(file, stream, start):
-            if size >= _BATCH:
-                yield batch(Position(start.file, offset, line))
-                lines, offsets, held, size = [], [], [], 0
-            lines.append(line)
-            offsets.append(offset)
-            held.append(record)
-            size += len(record or b"")
-        yield batch(Position(start.file + 1))
+def _batch(
+    file: InputFile, stream: IO[bytes], start: Position, end: Position, before: int, content: bytes | None
+) -> Batch:
+    read = before + (0 if file.is_stdin else stream.tell())
+    return Batch(str(file.path), file.form, start, end, read, content)
 
 
 def _open(file: InputFile) -> contextlib.AbstractContextManager[IO[bytes]]:
     return contextlib.nullcontext(sys.stdin.buffer) if file.is_stdin else file.path.open("rb")
 
 
-def _records(file: InputFile, stream: IO[bytes], start: Position) -> Iterator[_Record]:
+def _parts(file: InputFile, stream: IO[bytes], start: Position) -> Iterator[_Part]:
+    """What batches are made of: whole lines, or a text."""
     offset = start.offset
     blocks = _blocks(file, stream)
     if offset and not file.compression and not file.is_stdin:
@@ -68,7 +65,7 @@ def _records(file: InputFile, stream: IO[bytes], start: Position) -> Iterator[_R
         first = next((block for block in blocks if block), b"")
         offset = len(_BOM) if first.startswith(_BOM) else 0
         blocks = _chain(first[offset:], blocks)
-    split = _lines if file.form == ".jsonl" else _parts
+    split = _lines if file.form == ".jsonl" else _texts
     return split(blocks, start.line, offset)
 
 
@@ -130,32 +127,30 @@ def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     yield from rest
 
 
-def _lines(blocks: Iterable[bytes], line: int, offset: int) -> Iterator[_Record]:
-    """Numbered lines without their ends; the content of one longer than LONGEST is never held, and None."""
+def _lines(blocks: Iterable[bytes], line: int, offset: int) -> Iterator[_Part]:
+    """The whole lines of each block; of one longer than LONGEST nothing is held: its content is None."""
     begun: list[bytes] = []  # pieces of the line that is not complete yet; joined once, as it may be long
     size = 0
-
-    def ended() -> _Record:
-        return line, offset, None if size > LONGEST else b"".join(begun)
-
     for block in blocks:
-        *complete, rest = block.split(b"\n")
-        for piece in complete:
-            begun.append(piece)
-            size += len(piece)
-            yield ended()
-            line, offset = line + 1, offset + size + 1
+        if size > LONGEST and (end := block.find(b"\n") + 1):
+            yield line, offset, None
+            line, offset = line + 1, offset + size + end
+            block, size = block[end:], 0
+        if end := block.rfind(b"\n") + 1:
+            content = b"".join([*begun, block[:end]])
+            yield line, offset, content
+            line, offset = line + content.count(b"\n"), offset + len(content)
             begun, size = [], 0
-        size += len(rest)
-        begun.append(rest)
+        begun.append(block[end:])
+        size += len(block) - end
         if size > LONGEST:
             begun = []
     if size:
-        yield ended()
+        yield line, offset, None if size > LONGEST else b"".join(begun)
 
 
-def _parts(blocks: Iterable[bytes], line: int, offset: int) -> Iterator[_Record]:
-    """The parts of a plain text, each with the number of its first line."""
+def _texts(blocks: Iterable[bytes], line: int, offset: int) -> Iterator[_Part]:
+    """The parts of a plain text."""
     held = b""
     for block in blocks:
         held += block

@@ -24,17 +24,14 @@ def read_table(
     read = _parquet_rows if file.form == ".parquet" else _arrow_rows
     try:
         for row, share, part in read(file, columns, start.offset):
-            lines = list(range(row + 1, row + 1 + len(part)))
+            texts = _strings(part[json_key])
             keys = None if split_key is None else _strings(part[split_key])
-            end = Position(start.file, lines[-1], lines[-1] + 1)
+            first, end = (Position(start.file, number, number + 1) for number in (row, row + len(part)))
             bytes_read = before + int(file.size * share)
-            yield Batch(
-                str(file.path), file.form, start.file, lines, None, _strings(part[json_key]), keys, end, bytes_read
-            )
+            yield Batch(str(file.path), file.form, first, end, bytes_read, None, texts, keys)
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"{file.path} is damaged ({error}): fetch or make it again.") from None
-    end = Position(start.file + 1)
-    yield Batch(str(file.path), file.form, start.file, [], None, [], None, end, before + file.size)
+    yield Batch(str(file.path), file.form, start, Position(start.file + 1), before + file.size, None)
 
 
 def _parquet_rows(file: InputFile, columns: list[str], skip: int) -> Iterator[tuple[int, float, Any]]:

@@ -1,25 +1,27 @@
 """`map_ordered`: work on a stream in several processes, results in the order of the items, in bounded memory.
 
 * A worker that dies (out of memory, killed) ends the work with an error; nothing waits for it for ever.
-* A worker whose parent dies ends itself; Ctrl-C is the parent's to handle.
+* A worker whose parent dies ends itself, as its pipe does; Ctrl-C is the parent's to handle.
+* concurrent.futures' pool is not used: a Ctrl-C while it starts its processes can leave it waiting for ever.
 """
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
-import os
 import signal
 import threading
-from collections import deque
+import traceback
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_work: Callable[[Any], Any]  # of a worker process
+_AHEAD = 2  # results that wait for an earlier one, for each worker
 
 
 def map_ordered(
@@ -33,47 +35,126 @@ def map_ordered(
     if workers == 1:
         yield from map(make(), items)
         return
-    # Spawned, not forked: a fork of a process with threads (pyarrow's) may hang.
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start, (make,))
-    pending: deque[Future[Result]] = deque()
+    team = _Team()
+    done: dict[int, Result] = {}
+    due = 0  # the number of the result to yield next
     try:
-        for item in items:
-            pending.append(_submit(pool, item))
-            if len(pending) > 2 * workers:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    except BrokenProcessPool:
-        raise ChildProcessError(
-            "a worker process died (killed, or out of memory): give the same command with --resume, "
-            "and fewer --workers if memory is short."
-        ) from None
+        team.start(make, workers)
+        for number, item in enumerate(items):
+            while not team.idle or number - due > _AHEAD * workers:
+                done.update(team.collect())
+                while due in done:
+                    yield done.pop(due)
+                    due += 1
+            team.give(number, item)
+        while team.busy:
+            done.update(team.collect())
+        for number in sorted(done):
+            yield done[number]
     finally:
-        pool.shutdown(cancel_futures=True)
+        team.end()
 
 
-def _submit(pool: ProcessPoolExecutor, item: Any) -> Future[Any]:
-    # A worker that is being started here must not see Ctrl-C before it can ignore it: it inherits what is blocked.
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+class _Team:
+    """Worker processes, each with one item at most: so neither end of a pipe ever waits for the other to read."""
+
+    def __init__(self) -> None:
+        self.idle: list[Connection] = []
+        self.busy: dict[Connection, int] = {}  # the number of the item
+        self._processes: list[BaseProcess] = []
+
+    def start(self, make: Callable[[], Callable[[Any], Any]], workers: int) -> None:
+        # Spawned, not forked: a fork of a process with threads (pyarrow's) may hang.
+        context = multiprocessing.get_context("spawn")
+        resource_tracker.ensure_running()  # else the first start() would do it, and unblock SIGINT
+        with _interrupted_later():
+            for _ in range(workers):
+                ours, theirs = context.Pipe()
+                process = context.Process(target=_serve, args=(theirs,), daemon=True)
+                process.start()
+                theirs.close()
+                self._processes.append(process)
+                self.idle.append(ours)
+        for worker in self.idle:  # not as an argument: start() would wait until the new process has read it
+            _send(worker, make)
+
+    def give(self, number: int, item: Any) -> None:
+        """Sends an item to an idle worker."""
+        worker = self.idle.pop()
+        self.busy[worker] = number
+        _send(worker, item)
+
+    def collect(self) -> dict[int, Any]:
+        """Waits for a worker; the results that there are, by number."""
+        results = {}
+        for worker in wait(list(self.busy)):
+            assert isinstance(worker, Connection)
+            try:
+                result, error, trace = worker.recv()
+            except (EOFError, ConnectionError):
+                raise _died() from None
+            if error is not None:
+                raise error from RuntimeError(trace)
+            results[self.busy.pop(worker)] = result
+            self.idle.append(worker)
+        return results
+
+    def end(self) -> None:
+        """Workers hold nothing that could be lost, so they need no time to end."""
+        for process in self._processes:
+            process.kill()
+        for process in self._processes:
+            process.join()
+        for worker in (*self.idle, *self.busy):
+            worker.close()
+
+
+def _send(worker: Connection, value: Any) -> None:
     try:
-        return pool.submit(_run, item)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        worker.send(value)
+    except ConnectionError:
+        raise _died() from None
 
 
-def _start(make: Callable[[], Callable[[Any], Any]]) -> None:
-    global _work
+def _serve(pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _work = make()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    with contextlib.suppress(EOFError, ConnectionError):  # the parent is gone
+        make, work = pipe.recv(), None
+        while True:
+            item = pipe.recv()
+            result, error, trace = None, None, ""
+            try:
+                work = work or make()
+                result = work(item)
+            except Exception as raised:
+                error, trace = raised, traceback.format_exc()
+            pipe.send((result, error, trace))
 
 
-def _run(item: Any) -> Any:
-    return _work(item)
+def _died() -> ChildProcessError:
+    return ChildProcessError(
+        "a worker process died (killed, or out of memory): give the same command with --resume, "
+        "and fewer --workers if memory is short."
+    )
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)
+@contextlib.contextmanager
+def _interrupted_later() -> Iterator[None]:
+    """What is started inside never sees Ctrl-C; this process sees it, or SIGTERM, when all is started."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    # Both are needed: the mask is what a new process inherits, but any other thread may still take the signal.
+    handlers = [signal.signal(number, lambda got, _: came.append(got)) for number in numbers]
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in zip(numbers, handlers, strict=True):
+            signal.signal(number, handler)
+        for got in came[:1]:
+            signal.raise_signal(got)

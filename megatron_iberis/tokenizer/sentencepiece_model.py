@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from megatron_iberis import _C
 from megatron_iberis.tokenizer.tokenizer import SPECIALS, Tokenizer, lone_surrogate
 
 _SPACE = "\u2581"  # SentencePiece writes a space like this inside a piece
+_BYTE = "<0x{:02X}>"  # a byte piece
 _ENCODERS = {"bpe": _C.BpeEncoder, "unigram": _C.UnigramEncoder}
 
 
@@ -28,14 +30,18 @@ class SentencePieceTokenizer(Tokenizer):
 
     def __init__(self, model: bytes, manifest: dict[str, Any]) -> None:
         self._sp = sp = sentencepiece.SentencePieceProcessor(model_proto=model)
-        ids = range(sp.vocab_size())
-        spelled = [_spelled(sp, i) for i in ids]
+        self._not_text = _spelled_otherwise(sp)
+        pieces = sp.id_to_piece(list(range(sp.vocab_size())))
+        texts = (piece.replace(_SPACE, " ").encode() for piece in pieces)
+        spelled = [self._not_text.get(i, text) for i, text in enumerate(texts)]
         super().__init__(model, manifest, {name: sp.piece_to_id(name) for name in SPECIALS}, spelled)
-        in_text = [not (sp.is_byte(i) or sp.is_control(i) or sp.is_unknown(i)) for i in ids]
-        self._encoder = _ENCODERS[manifest["kind"]](
-            [piece if wanted else b"" for piece, wanted in zip(spelled, in_text, strict=True)],
-            [sp.get_score(i) for i in ids],
-            [sp.piece_to_id(f"<0x{byte:02X}>") for byte in range(256)],
+
+    @cached_property
+    def _encoder(self) -> _C.Encoder:
+        return _ENCODERS[self.manifest["kind"]](
+            [b"" if i in self._not_text else piece for i, piece in enumerate(self._bytes)],
+            self._sp.get_score(list(range(self.vocab_size))),
+            [self._sp.piece_to_id(_BYTE.format(byte)) for byte in range(256)],
         )
 
     @classmethod
@@ -54,13 +60,9 @@ class SentencePieceTokenizer(Tokenizer):
         return counts
 
 
-def _spelled(sp: Any, i: int) -> bytes:
-    """The bytes that id i stands for."""
-    piece: str = sp.id_to_piece(i)
-    if sp.is_byte(i):
-        return bytes([int(piece[3:5], 16)])  # <0x0A>
-    if sp.is_control(i):
-        return piece.encode()
-    if sp.is_unknown(i):
-        return "\ufffd".encode()  # never encoded, but a model may draw it
-    return piece.replace(_SPACE, " ").encode()
+def _spelled_otherwise(sp: Any) -> dict[int, bytes]:
+    """The bytes of the ids that are not pieces of text."""
+    controls = {i: sp.id_to_piece(i).encode() for i in range(sp.vocab_size()) if sp.is_control(i)}
+    single = {sp.piece_to_id(_BYTE.format(byte)): bytes([byte]) for byte in range(256)}
+    unknown = {sp.unk_id(): "\ufffd".encode()}  # never encoded, but a model may draw it
+    return {**controls, **single, **unknown}

@@ -61,6 +61,10 @@ class Tokenizer(ABC):
         self.specials = specials
         self.bos_id = specials[SPECIALS[0]]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another process: its model file travels, nothing that was made of it."""
+        return type(self).from_model, (self._model, self.manifest)
+
     @classmethod
     @abstractmethod
     def from_model(cls, model: bytes, manifest: dict[str, Any]) -> Tokenizer:

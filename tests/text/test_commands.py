@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -159,6 +160,28 @@ def test_nothing_has_a_final_name_after_a_stop(stop: signal.Signals, tmp_path: P
         time.sleep(0.05)
 
 
+def test_an_interrupt_while_workers_start_ends_all_of_it(tmp_path: Path, tokenizer_folder: Path) -> None:
+    path = write_jsonl(tmp_path / "in.jsonl", records(20_000))
+    path.write_bytes(path.read_bytes() * 10)
+    arguments = ["--input", path, "--tokenizer", tokenizer_folder, "--workers", "4", "--output-prefix"]
+    for moment in range(10):
+        run = subprocess.Popen(
+            [sys.executable, ROOT / "data_tools/preprocess.py", *arguments, tmp_path / f"out{moment}"],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 60
+        while not (tmp_path / f"out{moment}.partial/plan.json").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        time.sleep(moment * 0.02)
+        os.killpg(run.pid, signal.SIGINT)
+        _, errors = run.communicate(timeout=60)
+        assert (run.returncode, "Traceback" in errors) == (130, False), errors
+
+
 def _is_alive(group: int) -> bool:
     try:
         os.killpg(group, 0)
@@ -185,6 +208,14 @@ def test_results_come_in_the_order_of_the_items() -> None:
 def test_an_error_in_a_worker_ends_the_work() -> None:
     with pytest.raises(ValueError, match="a document that cannot be"):
         list(map_ordered(Work, [1, 2, -1, *range(1000)], 2))
+
+
+def test_what_fails_in_a_worker_is_told_as_it_was() -> None:
+    """Also where the work is made; with the place where it happened."""
+    for make, items in ((Work, [-1]), (partial(int, "no number"), [1])):
+        with pytest.raises(ValueError, match=r"cannot be|no number") as caught:
+            list(map_ordered(make, items, 2))
+        assert "in _serve" in str(caught.value.__cause__)
 
 
 def test_a_killed_worker_ends_the_work() -> None:

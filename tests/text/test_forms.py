@@ -100,11 +100,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def contents(batches: Iterator[Batch]) -> list[tuple[object, ...]]:
-    return [
-        (batch.path, line, None if batch.offsets is None else batch.offsets[i], batch.records[i])
-        for batch in batches
-        for i, line in enumerate(batch.lines)
-    ]
+    return [(batch.path, *record) for batch in batches for record in batch.records()]
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -114,7 +110,7 @@ def test_reading_goes_on_from_the_end_of_any_batch(
 ) -> None:
     files = find_inputs([str(folder)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(streams, "_BATCH", batch)
+        patch.setattr(streams, "_BLOCK", batch)
         patch.setattr(streams, "_PART", part)
         patch.setattr(tables, "_ROWS", rows)
         batches = list(read_batches(files, "text"))

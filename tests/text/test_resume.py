@@ -118,7 +118,7 @@ def killed_at(event: int) -> Iterator[list[int]]:
 def test_a_kill_at_any_step_changes_no_byte(
     finishing: dict[str, Any], tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "_BATCH", 15_000)
+    monkeypatch.setattr(streams, "_BLOCK", 15_000)
     monkeypatch.setattr(preprocess_module, "SAVE_SECONDS", -1.0)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # it is about killed processes, not about power
     write_input(tmp_path / "in", 1)
