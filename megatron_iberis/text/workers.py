@@ -91,7 +91,7 @@ class _Team:
             assert isinstance(worker, Connection)
             try:
                 result, error, trace = worker.recv()
-            except (EOFError, ConnectionError):
+            except (EOFError, OSError):
                 raise _died() from None
             if error is not None:
                 raise error from RuntimeError(trace)
@@ -119,7 +119,7 @@ def _send(worker: Connection, value: Any) -> None:
 def _serve(pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    with contextlib.suppress(EOFError, ConnectionError):  # the parent is gone
+    with contextlib.suppress(EOFError, OSError):  # the parent is gone, perhaps in the middle of a message
         make, work = pipe.recv(), None
         while True:
             item = pipe.recv()
