@@ -5,7 +5,7 @@
 For each kind of tokenizer (65,536 pieces, trained on this very text), each name's text apart and all names mixed:
 
 * ours: `data_tools/preprocess.py` as a user starts it, with 1 and 2 workers, on so many copies of the file that it
-  reads 500 MB: the start of the processes, a second, is no matter with the amounts that it is made for.
+  reads 1 GB: the start of the processes, half a second, is no matter with the amounts that it is made for.
 * baseline: what Megatron-LM's tool does, with 1 and 2 workers: a process pool, one JSON line a task item (32 a
   message), `encode_as_ids` of the whole text, lists of ids back, one conversion and one write a document.
 * bare: nothing but SentencePiece's `encode`, one thread.
@@ -40,7 +40,7 @@ from megatron_iberis.text.named_inputs import named_inputs
 from megatron_iberis.text.records import Tally, read_documents
 from megatron_iberis.tokenizer import train
 
-AMOUNT = 500_000_000  # bytes of text that our command reads
+AMOUNT = 1_000_000_000  # bytes of text that our command reads
 PREPROCESS = Path(__file__).parent.parent / "data_tools" / "preprocess.py"
 _sp: Any  # of a worker of the baseline
 

@@ -7,13 +7,11 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from megatron_iberis.data.token_file import TokenFile
-from megatron_iberis.text.workers import map_ordered
 from megatron_iberis.tokenizer import Tokenizer
 
 from .conftest import ROOT, Command, assert_user_error, records, write_jsonl
@@ -188,36 +186,3 @@ def _is_alive(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-class Work:
-    """For the worker tests: doubles, fails or dies."""
-
-    def __call__(self, item: int) -> int:
-        if item == -1:
-            raise ValueError("a document that cannot be")
-        if item == -2:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return 2 * item
-
-
-def test_results_come_in_the_order_of_the_items() -> None:
-    assert list(map_ordered(Work, range(50), 2)) == list(map_ordered(Work, range(50), 1)) == [*range(0, 100, 2)]
-
-
-def test_an_error_in_a_worker_ends_the_work() -> None:
-    with pytest.raises(ValueError, match="a document that cannot be"):
-        list(map_ordered(Work, [1, 2, -1, *range(1000)], 2))
-
-
-def test_what_fails_in_a_worker_is_told_as_it_was() -> None:
-    """Also where the work is made; with the place where it happened."""
-    for make, items in ((Work, [-1]), (partial(int, "no number"), [1])):
-        with pytest.raises(ValueError, match=r"cannot be|no number") as caught:
-            list(map_ordered(make, items, 2))
-        assert "in _serve" in str(caught.value.__cause__)
-
-
-def test_a_killed_worker_ends_the_work() -> None:
-    with pytest.raises(ChildProcessError, match="a worker process died"):
-        list(map_ordered(Work, [1, 2, -2, *range(1000)], 2))
