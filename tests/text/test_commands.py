@@ -131,13 +131,7 @@ def test_nothing_has_a_final_name_after_a_stop(stop: signal.Signals, tmp_path: P
     path = write_jsonl(tmp_path / "in/a.jsonl", records(20_000))
     path.write_bytes(path.read_bytes() * 10)  # some seconds of work
     arguments = ["--tokenizer", tokenizer_folder, "--output-prefix", tmp_path / "out", "--workers", "2"]
-    run = subprocess.Popen(
-        [sys.executable, ROOT / "data_tools/preprocess.py", "--input", tmp_path / "in", *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    run = begin("--input", tmp_path / "in", *arguments)
     deadline = time.monotonic() + 60
     while not any(p.stat().st_size for p in tmp_path.glob("out.partial/*.bin")):
         assert run.poll() is None, "it was over before it could be stopped"
@@ -163,13 +157,7 @@ def test_an_interrupt_while_workers_start_ends_all_of_it(tmp_path: Path, tokeniz
     path.write_bytes(path.read_bytes() * 10)
     arguments = ["--input", path, "--tokenizer", tokenizer_folder, "--workers", "4", "--output-prefix"]
     for moment in range(10):
-        run = subprocess.Popen(
-            [sys.executable, ROOT / "data_tools/preprocess.py", *arguments, tmp_path / f"out{moment}"],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        run = begin(*arguments, tmp_path / f"out{moment}")
         deadline = time.monotonic() + 60
         while not (tmp_path / f"out{moment}.partial/plan.json").exists():
             assert time.monotonic() < deadline
@@ -178,6 +166,21 @@ def test_an_interrupt_while_workers_start_ends_all_of_it(tmp_path: Path, tokeniz
         os.killpg(run.pid, signal.SIGINT)
         _, errors = run.communicate(timeout=60)
         assert (run.returncode, "Traceback" in errors) == (130, False), errors
+
+
+def begin(*arguments: str | Path) -> subprocess.Popen[str]:
+    """preprocess.py as a terminal starts it: with a handler for Ctrl-C, even where these tests run without one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return subprocess.Popen(
+            [sys.executable, ROOT / "data_tools/preprocess.py", *arguments],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _is_alive(group: int) -> bool:
