@@ -131,9 +131,7 @@ class _Team:
 
     def collect(self) -> dict[int, Any]:
         """Waits for a worker; the results that there are, by number."""
-        return dict(
-            self._workers[pipe].receive() for pipe in wait(list(self._workers)) if isinstance(pipe, Connection)
-        )
+        return dict(self._workers[pipe].receive() for pipe in wait(list(self._workers)))
 
     def end(self) -> None:
         """Workers hold nothing that could be lost, so they need no time to end."""

@@ -74,6 +74,12 @@ def test_nasty_texts_come_back(imported: TiktokenTokenizer, text: str) -> None:
     check(imported, text)
 
 
+def test_it_travels_to_the_workers_of_preprocessing(imported: TiktokenTokenizer) -> None:
+    there = pickle.loads(pickle.dumps(imported))
+    assert there.fingerprint == imported.fingerprint
+    assert [there.encode(text) for text in NASTY] == [imported.encode(text) for text in NASTY]
+
+
 @pytest.mark.parametrize("protocol", [4, 5])
 def test_it_is_saved_without_a_pickle_and_loads_the_same(
     theirs: tiktoken.Encoding, protocol: int, tmp_path: Path
