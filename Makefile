@@ -20,7 +20,7 @@ export TORCH_EXTENSIONS_DIR := $(abspath $(VENV))/torch_extensions
 .PHONY: demo test test-full test-all test-native lint format clean
 
 demo: $(VENV)/installed
-	$(BIN)/python -m megatron_iberis.stages.demo $(DATA)
+	$(BIN)/python -m examples.demo $(DATA)
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest $(TESTS)

@@ -3,7 +3,7 @@
     python benchmarks/chaos.py [--kills 50] [--seed 0] [--folder F]
 
 * A run of two processes is started by the `deepspeed` command on the CPU. A rank, the launcher above the ranks or
-  the command itself gets SIGKILL: while the run starts, trains or saves, at a random moment. Then the same command
+  the command itself gets SIGKILL: while the run starts, trains or saves, at a random report. Then the same command
   starts it again.
 * After each kill every checkpoint under a final name is read through and compared with its manifest.
 * At the end weights, optimizer state and random state must equal those of an undisturbed run, bit for bit.
@@ -46,7 +46,7 @@ SETTINGS = {
     "model.width": "64",
     "model.heads": "4",
     "model.vocab_size": "1024",
-    "model.context": "32",
+    "model.sequence_length": "32",
     "train.batch_tokens": "256",
     "train.device_batch": "2",
     "train.eval_every": "0",
@@ -113,19 +113,19 @@ def chaos(folder: Path, kills: int, seed: int, tally: Tally) -> None:
     kinds: list[tuple[str, str]] = []
     while len(kinds) < kills:  # each kind as often as the others, in any order
         kinds += draw.sample(list(product(VICTIMS, MOMENTS)), len(VICTIMS) * len(MOMENTS))
-    for number, (victim, moment) in enumerate(kinds[:kills]):
+    for number, (victim, report) in enumerate(kinds[:kills]):
         run = Launched(folder / "disturbed", words)
         try:
-            wait_for(run, moment, round((number + draw.random()) * 0.9 * STEPS_A_KILL), draw)
+            wait_for(run, report, round((number + draw.random()) * 0.9 * STEPS_A_KILL), draw)
             saving = any(run.checkpoints.glob(f"{files.PREFIX}*{files.PARTIAL}"))
             victim = run.kill(victim)
             tally.ended_by_themselves += run.others_end()
         finally:
             run.end()
-        tally.kills[f"{victim}, {moment}"] += 1
+        tally.kills[f"{victim}, {report}"] += 1
         tally.during_a_save += saving
         tally.verified += check_all(run.checkpoints)
-        print(f"{number + 1}/{kills} killed: {victim} while {moment}, step {run.logged_step()}", flush=True)
+        print(f"{number + 1}/{kills} killed: {victim} while {report}, step {run.logged_step()}", flush=True)
     last = Launched(folder / "disturbed", words)
     finish(last)
     compare(whole.checkpoints, last.checkpoints)
@@ -135,7 +135,7 @@ def make_data(folder: Path) -> list[str]:
     """A tokenizer and a token file of the sample text; returns the settings of a small run on them."""
     text, tokenizer, prefix = folder / "text.jsonl", folder / "tokenizer", folder / "corpus"
     for command in (
-        ["-m", "megatron_iberis.text.sample", "--output", str(text)],
+        ["-m", "examples.sample", "--output", str(text)],
         ["data_tools/train_tokenizer.py", "--vocab-size", "1024", "--input", str(text), "--output", str(tokenizer)],
         [
             "data_tools/preprocess.py",
@@ -228,21 +228,21 @@ class Launched:
         return None
 
 
-def wait_for(run: Launched, moment: str, step: int, draw: random.Random) -> None:
+def wait_for(run: Launched, report: str, step: int, draw: random.Random) -> None:
     """Until the run starts, or does steps from `step` on, or saves; and then a random while."""
-    if moment == "starting":
+    if report == "starting":
         time.sleep(draw.uniform(0.0, 8.0))
         return
 
     def happened() -> bool:
         unfinished = run.checkpoints.glob(f"{files.PREFIX}*{files.PARTIAL}")
-        return run.logged_step() >= max(1, step) and (moment == "training" or any(unfinished))
+        return run.logged_step() >= max(1, step) and (report == "training" or any(unfinished))
 
     if not waited(lambda: happened() or run.command.poll() is not None, PATIENCE):
-        raise LostError(f"no {moment} at step {step} after {PATIENCE:.0f} s: {run.said.read_text()}")
+        raise LostError(f"no {report} at step {step} after {PATIENCE:.0f} s: {run.said.read_text()}")
     if run.command.poll() is not None:
         raise LostError(f"the run ended with {run.command.returncode} before it was killed: {run.said.read_text()}")
-    time.sleep(draw.uniform(0.0, 0.02 if moment == "saving" else 0.3))
+    time.sleep(draw.uniform(0.0, 0.02 if report == "saving" else 0.3))
 
 
 def waited(condition: Callable[[], bool], seconds: float) -> bool:

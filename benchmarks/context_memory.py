@@ -61,7 +61,7 @@ def measure(rank: int, ranks: int, port: int, depth: int, context: int, recomput
     from megatron_iberis.parallel.groups import ParallelGroups, start_process_group
 
     start_process_group(timeout_minutes=30)
-    config = ModelConfig(depth=depth, head_size=64, vocab_size=8192, context=context).resolved()
+    config = ModelConfig(depth=depth, head_size=64, vocab_size=8192, sequence_length=context).resolved()
     model = build_model(config, ParallelGroups.create(1, ranks), recompute=recompute)
     fill_parameters(shards(model), InitialWeights(shards(model), seed=0))
     tokens = torch.randint(config.vocab_size, (1, context), generator=torch.Generator().manual_seed(0))

@@ -36,8 +36,8 @@ import numpy as np
 import orjson
 import sentencepiece
 
-from megatron_iberis.text.named_inputs import named_inputs
-from megatron_iberis.text.records import Tally, read_documents
+from megatron_iberis.text.reading.named_inputs import named_inputs
+from megatron_iberis.text.reading.records import Tally, read_documents
 from megatron_iberis.tokenizer import train
 
 AMOUNT = 1_000_000_000  # bytes of text that our command reads

@@ -20,8 +20,8 @@ from pathlib import Path
 import orjson
 import psutil
 
-from megatron_iberis.text.inputs import find_inputs
-from megatron_iberis.text.records import Tally, read_documents
+from megatron_iberis.text.reading.inputs import find_inputs
+from megatron_iberis.text.reading.records import Tally, read_documents
 
 COMMAND = Path(__file__).parents[1] / "data_tools" / "preprocess.py"
 FINISHES = {"as it comes": [], "dedup + shuffle": ["--dedup", "exact", "--shuffle", "1"]}

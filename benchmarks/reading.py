@@ -14,17 +14,17 @@ from collections.abc import Callable
 
 from megatron_iberis.data.batches import (
     BatchPlan,
+    ConcatSource,
     SampleSource,
-    TokenBatches,
     megatron_batches,
     micro_batches,
     packed_batches,
     prefetch,
 )
-from megatron_iberis.data.megatron_order import open_megatron_order
-from megatron_iberis.data.packing import open_packing
-from megatron_iberis.data.samples import SampleOrder
-from megatron_iberis.data.token_file import TokenFile
+from megatron_iberis.data.order.best_fit import open_packing
+from megatron_iberis.data.order.concatenated import SampleOrder
+from megatron_iberis.data.order.megatron import open_megatron_order
+from megatron_iberis.data.token_files.reader import TokenFile
 
 VOCAB = 1 << 31
 
@@ -40,7 +40,7 @@ def main() -> None:
     order = SampleOrder(file.num_tokens, context, 0, shuffle=True)
     packing, megatron = open_packing(file, context), open_megatron_order(file, context, 0, order.samples_per_epoch)
     sources: dict[str, Callable[[bool], SampleSource]] = {
-        "running": lambda mask: TokenBatches(file, order, VOCAB, mask),
+        "concat": lambda mask: ConcatSource(file, order, VOCAB, mask),
         "best_fit": lambda mask: packed_batches(file, packing, 0, VOCAB, mask),
         "megatron": lambda mask: megatron_batches(file, megatron, VOCAB, mask),
     }

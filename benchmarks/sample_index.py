@@ -28,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from megatron_iberis._C import megatron_sample_index
-from megatron_iberis.data.samples import SampleOrder
+from megatron_iberis.data.order.concatenated import SampleOrder
 
 MEAN_LENGTH = 2000
 

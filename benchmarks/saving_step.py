@@ -44,7 +44,7 @@ def measure(folder: Path, steps: int, every: int) -> None:
     writer = CheckpointWriter(folder / "checkpoints", recipe, None, layout, state, shards, groups, engine.replicated)
     times: dict[str, list[float]] = {"saves": [], "is after one that saves": [], "neither": []}
     for step in range(-2, steps):  # two to warm up
-        batches = random_batches(recipe.train.device_batch, recipe.model.context, engine.accumulation, step)
+        batches = random_batches(recipe.train.device_batch, recipe.model.sequence_length, engine.accumulation, step)
         started = time.perf_counter()
         engine.step(step + 2, batches)
         if step >= 0 and step % every == 0:

@@ -38,7 +38,7 @@ def model_config(variant: str, options: argparse.Namespace) -> ModelConfig:
         mlp_ratio=5.5 if jp else 4.0,
         inner_norm=jp,
         vocab_size=options.vocabulary,
-        context=options.context,
+        sequence_length=options.context,
     ).resolved()
 
 
@@ -48,10 +48,10 @@ def training_steps(
     """Forward + backward of both models, from the same weights and on the same tokens."""
     reference, iberis = ReferenceIberis(config), build_model(config, ParallelGroups.create())
     fill_parameters(shards(iberis), reference.state_dict())
-    stream = torch.randint(config.vocab_size, (batch, config.context + 1), device=device)
+    stream = torch.randint(config.vocab_size, (batch, config.sequence_length + 1), device=device)
 
-    begins = torch.rand(batch, config.context) < 1 / document
-    places = torch.arange(config.context)
+    begins = torch.rand(batch, config.sequence_length) < 1 / document
+    places = torch.arange(config.sequence_length)
     positions = places - torch.where(begins, places, 0).cummax(dim=1).values
 
     def step_of(model: torch.nn.Module, *documents: torch.Tensor) -> Step:

@@ -29,7 +29,7 @@ MegatronOrder::MegatronOrder(const int32_t* lengths, uint64_t sequences, const i
   if (starts_[parts_] < 1 || samples_ < 1) {
     throw std::invalid_argument("the documents hold " + std::to_string(starts_[parts_]) +
                                 " tokens, too few for one sequence of " + std::to_string(sequence_length) +
-                                " and the token after it: lower --model.context or add text.");
+                                " and the token after it: lower --model.sequence_length or add text.");
   }
 }
 

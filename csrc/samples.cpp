@@ -27,7 +27,7 @@ SampleOrder::SampleOrder(int64_t tokens, int64_t sequence_length, uint64_t seed,
   if (tokens <= sequence_length) {
     throw std::invalid_argument("the token file holds " + std::to_string(tokens) +
                                 " tokens, too few for one sequence of " + std::to_string(sequence_length) +
-                                " and the token after it: lower --model.context or add text.");
+                                " and the token after it: lower --model.sequence_length or add text.");
   }
   if (tokens_ > Permutation::kLargest) throw std::invalid_argument("more than 2^62 tokens: use several files.");
   per_epoch_ = tokens_ / length_;

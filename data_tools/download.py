@@ -10,8 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from megatron_iberis.text.console import print_rows, run
-from megatron_iberis.text.published import SETS, RemoteFile, download, find_set
+from megatron_iberis.command import print_rows, run
+from megatron_iberis.hub import SETS, RemoteFile, download, find_set
 
 
 def show(file: RemoteFile, number: int, of: int) -> None:

@@ -5,7 +5,7 @@ python data_tools/import_tokenizer.py ~/.cache/nanochat/tokenizer/tokenizer.pkl 
 
 import argparse
 
-from megatron_iberis.text.console import print_rows, run
+from megatron_iberis.command import print_rows, run
 from megatron_iberis.tokenizer import import_nanochat
 
 

@@ -6,9 +6,9 @@ python data_tools/inspect_dataset.py tokens/corpus_text_document --verify
 
 import argparse
 
-from megatron_iberis.text.console import print_rows, run
-from megatron_iberis.text.inspection import decode_document, describe, histogram, open_token_file
-from megatron_iberis.text.verification import verify
+from megatron_iberis.command import print_rows, run
+from megatron_iberis.data.token_files.inspection import decode_document, describe, histogram, open_token_file
+from megatron_iberis.data.token_files.verification import verify
 from megatron_iberis.tokenizer import Tokenizer
 
 

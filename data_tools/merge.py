@@ -8,9 +8,9 @@ writes tokens/all_text_document.bin, .idx and .json; the documents of tokens/a c
 import argparse
 import time
 
-from megatron_iberis.data.token_file import TokenFile
-from megatron_iberis.text.console import print_rows, progress_line, run
-from megatron_iberis.text.merging import merge
+from megatron_iberis.command import print_rows, progress_line, run
+from megatron_iberis.data.token_files.merging import merge
+from megatron_iberis.data.token_files.reader import TokenFile
 
 
 def main() -> None:

@@ -10,8 +10,8 @@ docs/data.md tells more.
 import argparse
 import time
 
+from megatron_iberis.command import print_rows, progress_line, run, warn_rejected
 from megatron_iberis.text.config import DEDUP, ON_ERROR, PreprocessConfig
-from megatron_iberis.text.console import print_rows, progress_line, run, warn_rejected
 from megatron_iberis.text.preprocess import preprocess
 from megatron_iberis.text.summary import Summary
 

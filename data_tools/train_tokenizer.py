@@ -11,12 +11,12 @@ import argparse
 import time
 from collections.abc import Iterator
 
-from megatron_iberis.text.console import print_rows, run, warn_rejected
-from megatron_iberis.text.inputs import InputFile, find_inputs
-from megatron_iberis.text.named_inputs import are_named, named_inputs
-from megatron_iberis.text.records import Tally, read_documents
+from megatron_iberis.command import print_rows, run, warn_rejected
+from megatron_iberis.text.reading.inputs import InputFile, find_inputs
+from megatron_iberis.text.reading.named_inputs import are_named, named_inputs
+from megatron_iberis.text.reading.records import Tally, read_documents
 from megatron_iberis.tokenizer import Tokenizer, train
-from megatron_iberis.tokenizer.evaluation import Fertility, measure, open_contender, own_contender
+from megatron_iberis.tokenizer.comparison import Fertility, measure, open_contender, own_contender
 from megatron_iberis.tokenizer.training import KINDS
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from megatron_iberis.text.config import PreprocessConfig
-from megatron_iberis.text.inputs import find_inputs
 from megatron_iberis.text.preprocess import preprocess
-from megatron_iberis.text.records import Tally, read_documents
+from megatron_iberis.text.reading.inputs import find_inputs
+from megatron_iberis.text.reading.records import Tally, read_documents
 from megatron_iberis.tokenizer import train
-from tests.ranks import Ranks
+from tests.support.ranks import Ranks
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ import pytest
 
 from megatron_iberis.cli import main
 from tests.conftest import Corpus
-from tests.ranks import Ranks
-from tests.stages.runs import pretrain, words
+from tests.support.ranks import Ranks
+from tests.support.runs import pretrain, words
 
 IBERIS = str(Path(sys.executable).parent / "iberis")
 

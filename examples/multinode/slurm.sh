@@ -8,7 +8,7 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 # A SLURM job, submitted from the repository's root; sbatch's own options come before the file:
-#   sbatch --time 12:00:00 examples/multinode/slurm.sh examples/pretrain_d20.sh --run.resume --parallel.tensor 2
+#   sbatch --time 12:00:00 examples/multinode/slurm.sh examples/pretrain_d20.sh --run.resume --parallel.tp 2
 # One task a GPU and no launcher in between: SLURM's signals reach the ranks, and their exit code is the job's.
 # --run.resume goes on from the latest checkpoint and starts anew where there is none, so a requeued job needs no care.
 set -euo pipefail

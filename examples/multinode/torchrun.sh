@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Starts this node's ranks with torchrun. The same on every node but for NODE_RANK, from 0:
-#   NODES=2 NODE_RANK=0 MASTER_ADDR=node-0 examples/multinode/torchrun.sh examples/pretrain_d20.sh --parallel.tensor 2
-#   NODES=2 NODE_RANK=1 MASTER_ADDR=node-0 examples/multinode/torchrun.sh examples/pretrain_d20.sh --parallel.tensor 2
+#   NODES=2 NODE_RANK=0 MASTER_ADDR=node-0 examples/multinode/torchrun.sh examples/pretrain_d20.sh --parallel.tp 2
+#   NODES=2 NODE_RANK=1 MASTER_ADDR=node-0 examples/multinode/torchrun.sh examples/pretrain_d20.sh --parallel.tp 2
 # RANKS is the number of ranks on this node; without it, one a GPU.
 set -euo pipefail
 PATH="$(dirname "$0")/../../.venv/bin:$PATH"

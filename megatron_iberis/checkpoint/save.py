@@ -34,7 +34,7 @@ from megatron_iberis.checkpoint.snapshot import Camera, Snapshot
 from megatron_iberis.checkpoint.verify import Record, describe, write_manifest
 from megatron_iberis.config import Recipe, save_recipe
 from megatron_iberis.model.parameters import Shard
-from megatron_iberis.parallel.groups import ParallelGroups, everyone_agrees
+from megatron_iberis.parallel.groups import ParallelGroups, raise_on_any_rank
 from megatron_iberis.sharding.layout import FlatTensor
 
 FORMAT = 1
@@ -54,9 +54,9 @@ class Outcome:
 class CheckpointWriter:
     """Writes the checkpoints of one run. Made and called by all ranks together.
 
-    layout, state: the optimizer's flat tensors, and its state by tensor. replicated: no ZeRO. got_on: called from the
-    thread that saves, file by file. Raises ValueError on all ranks when another run is writing to `root`, or one of
-    the ranks does not see that folder.
+    layout, state: the optimizer's flat tensors, and its state by tensor. replicated: no ZeRO. on_progress:
+    called from the thread that saves, file by file. Raises ValueError on all ranks when another run is writing to
+    `root`, or one of the ranks does not see that folder.
     """
 
     def __init__(
@@ -69,13 +69,13 @@ class CheckpointWriter:
         shards: dict[str, Shard],
         groups: ParallelGroups,
         replicated: bool,
-        got_on: Callable[[], None] = lambda: None,
+        on_progress: Callable[[], None] = lambda: None,
     ) -> None:
-        self._got_on = got_on
+        self._on_progress = on_progress
         self.root, self.recipe, self.tokenizer = root, recipe, tokenizer
         self.rank, self.lead = dist.get_rank(), dist.get_rank() == 0
         self._claim: int | None = None
-        everyone_agrees(self._take_claim() if self.lead else None)
+        raise_on_any_rank(self._take_claim() if self.lead else None)
         self._group = dist.new_group(backend="gloo")
         self._check_shared()
         self._camera = Camera(layout, state, shards, groups, replicated)
@@ -123,7 +123,7 @@ class CheckpointWriter:
         self._together(lambda: mark.write_text(word[0]) if self.lead else 0)
         seen = mark.is_file() and mark.read_text() == word[0]
         where = f"rank {self.rank} on {socket.gethostname()} does not see the folder {self.root} of rank 0"
-        everyone_agrees(
+        raise_on_any_rank(
             None if seen else f"{where}: put the run's folder on a disk that all nodes share (--run.folder)."
         )
         if self.lead:
@@ -156,7 +156,7 @@ class CheckpointWriter:
             result = action()
         except Exception as error:  # whatever it is, the other ranks wait for this one's word
             problem = files.explain(error, self.root)
-        self._got_on()
+        self._on_progress()
         replies: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(replies, (result, problem), group=self._group)
         found = next((said for _, said in replies if said), None)
@@ -172,14 +172,14 @@ class CheckpointWriter:
         paths = [partial / f"{name}.safetensors" for name in own]
         for path, tensors in zip(paths, own.values(), strict=True):
             save_file(tensors, path)
-            self._got_on()
+            self._on_progress()
         if self.lead:
             paths += self._write_small(partial, snapshot)
         records = {}
         for path in paths:
             files.sync(path)
             records[path.relative_to(partial).as_posix()] = describe(path)
-            self._got_on()
+            self._on_progress()
         return records
 
     def _write_small(self, partial: Path, snapshot: Snapshot) -> list[Path]:

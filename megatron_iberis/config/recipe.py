@@ -80,7 +80,7 @@ class Recipe:
 def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """The resolved recipe of a TOML file or of a name in megatron_iberis/config/recipes, with overrides.
 
-    overrides are command-line words: "--train.steps", "100" or "--train.steps=100"; "--parallel.sequence"
+    overrides are command-line words: "--train.steps", "100" or "--train.steps=100"; "--parallel.sequence_parallel"
     alone means true. Raises ValueError with one sentence on anything wrong.
     """
     values = _read_toml(_locate(str(source)))

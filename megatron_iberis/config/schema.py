@@ -50,7 +50,7 @@ class ModelConfig:
     """Taps of SLC2's causal convolution (K), the current token included."""
     vocab_size: int = 65536
     """Token ids (V). The tokenizer may have fewer, never more."""
-    context: int = 2048
+    sequence_length: int = 2048
     """Tokens in a training row (T)."""
     rope_base: float = 10000.0
     """Base of the rotary angles."""
@@ -76,7 +76,7 @@ class ModelConfig:
 
     def check(self) -> None:
         """Raises ValueError when the (resolved) sizes cannot make a model."""
-        for name in ("depth", "width", "heads", "kv_heads", "mlp_hidden", "slc_rate", "kernel", "context"):
+        for name in ("depth", "width", "heads", "kv_heads", "mlp_hidden", "slc_rate", "kernel", "sequence_length"):
             value = getattr(self, name)
             require(value >= 1, f"model.{name} is {value}: it must be at least 1.")
         require(
@@ -133,18 +133,18 @@ class ModelConfig:
         too much. Attention is counted whole (12 E T), as nanochat does, although half of it is masked.
         """
         dense = 6.0 * (self.parameter_count() - self.vocab_size * self.width)
-        return dense + 12.0 * self.width * self.context * len(self.attention_layers)
+        return dense + 12.0 * self.width * self.sequence_length * len(self.attention_layers)
 
 
 @dataclass(frozen=True)
 class ParallelConfig:
     """How the run is spread over processes. Data parallelism takes what the other sizes leave."""
 
-    tensor: int = 1
+    tp: int = 1
     """Tensor-parallel size: every matrix is split over so many ranks; keep it inside a node."""
-    sequence: bool = False
+    sequence_parallel: bool = False
     """Split norms and residuals by tokens over the tensor-parallel ranks too (saves memory)."""
-    context: int = 1
+    cp: int = 1
     """Context-parallel size: every sequence is split over so many ranks, for long contexts."""
     recompute: bool = False
     """Keep only each layer's input for the backward pass and run the layer again: less memory, a third more work."""
@@ -155,8 +155,8 @@ class ParallelConfig:
 
     def check(self, model: ModelConfig) -> None:
         """Raises ValueError when the model cannot be split this way."""
-        tp = self.tensor
-        require(tp >= 1, f"parallel.tensor is {tp}: it must be at least 1.")
+        tp, length = self.tp, model.sequence_length
+        require(tp >= 1, f"parallel.tp is {tp}: it must be at least 1.")
         require(
             model.heads % tp == 0,
             f"{model.heads} heads cannot be split over tensor-parallel size {tp}: use {divisors(model.heads)}.",
@@ -167,20 +167,20 @@ class ParallelConfig:
             f"make it a multiple of {tp}.",
         )
         require(
-            not self.sequence or tp > 1,
-            "parallel.sequence needs tensor parallelism: set parallel.tensor to 2 or more, or leave it out.",
+            not self.sequence_parallel or tp > 1,
+            "parallel.sequence_parallel needs tensor parallelism: set parallel.tp to 2 or more, or leave it out.",
         )
-        require(self.context >= 1, f"parallel.context is {self.context}: it must be at least 1.")
-        parts = self.context * (tp if self.sequence else 1)
+        require(self.cp >= 1, f"parallel.cp is {self.cp}: it must be at least 1.")
+        parts = self.cp * (tp if self.sequence_parallel else 1)
         require(
-            model.context % parts == 0,
-            f"model.context {model.context} cannot be split over {parts} ranks (context-parallel "
-            f"{self.context}{f' x sequence-parallel {tp}' if self.sequence else ''}): make it a multiple of {parts}.",
+            length % parts == 0,
+            f"model.sequence_length {length} cannot be split over {parts} ranks (context-parallel {self.cp}"
+            f"{f' x sequence-parallel {tp}' if self.sequence_parallel else ''}): make it a multiple of {parts}.",
         )
         require(
-            self.context == 1 or model.context // self.context >= model.kernel - 1,
-            f"model.context {model.context} over {self.context} ranks leaves {model.context // self.context} tokens "
-            f"each, fewer than the {model.kernel - 1} that SLC2 looks back: use a smaller parallel.context.",
+            self.cp == 1 or length // self.cp >= model.kernel - 1,
+            f"model.sequence_length {length} over {self.cp} ranks leaves {length // self.cp} tokens each, fewer "
+            f" than the {model.kernel - 1} that SLC2 looks back: use a smaller parallel.cp.",
         )
         require(
             0 < self.timeout_minutes <= 100_000,
@@ -189,11 +189,11 @@ class ParallelConfig:
 
     def check_processes(self, processes: int) -> None:
         """Raises ValueError when so many processes cannot be split into groups of tensor x context."""
-        one = self.tensor * self.context
-        kind, choice = f"tensor-parallel groups of {self.tensor}", f"set parallel.tensor to a divisor of {processes}"
-        if self.context > 1:
-            kind = f"groups of {one} (tensor {self.tensor} x context {self.context})"
-            choice = f"choose parallel.tensor and parallel.context whose product divides {processes}"
+        one = self.tp * self.cp
+        kind, choice = f"tensor-parallel groups of {self.tp}", f"set parallel.tp to a divisor of {processes}"
+        if self.cp > 1:
+            kind = f"groups of {one} (tensor {self.tp} x context {self.cp})"
+            choice = f"choose parallel.tp and parallel.cp whose product divides {processes}"
         require(
             processes % one == 0,
             f"{processes} processes cannot be split into {kind}: start a multiple of {one} "
@@ -292,7 +292,7 @@ class TrainConfig:
     """What the sample texts continue."""
     log_every: int = 1
     """Steps between console lines."""
-    max_bad_steps: int = 3
+    max_skipped_steps: int = 3
     """So many steps in a row with a loss or gradient that is not finite end the run; one alone is skipped."""
 
     def check(self, model: ModelConfig) -> None:
@@ -300,17 +300,17 @@ class TrainConfig:
         for name in ("steps", "target_flops", "eval_every", "sample_every", "eval_tokens"):
             require(getattr(self, name) >= 0, f"train.{name} must not be negative.")
         require(0 <= self.seed < 2**63, f"train.seed is {self.seed}: it must be in [0, 2^63).")
-        for name in ("batch_tokens", "device_batch", "sample_tokens", "log_every", "max_bad_steps"):
+        for name in ("batch_tokens", "device_batch", "sample_tokens", "log_every", "max_skipped_steps"):
             require(getattr(self, name) >= 1, f"train.{name} must be at least 1.")
         require(
             self.steps > 0 or self.target_flops > 0 or self.tokens_per_parameter > 0,
             "the run has no horizon: set train.steps, train.target_flops or train.tokens_per_parameter.",
         )
-        row = self.device_batch * model.context
+        row = self.device_batch * model.sequence_length
         require(
             self.batch_tokens % row == 0,
-            f"train.batch_tokens {self.batch_tokens} is no multiple of train.device_batch x model.context "
-            f"= {self.device_batch} x {model.context} = {row}: change one of the three.",
+            f"train.batch_tokens {self.batch_tokens} is no multiple of train.device_batch x model.sequence_length "
+            f"= {self.device_batch} x {model.sequence_length} = {row}: change one of the three.",
         )
 
     def horizon(self, model: ModelConfig) -> int:
@@ -323,13 +323,13 @@ class TrainConfig:
 
     def accumulation(self, model: ModelConfig, data_parallel: int) -> int:
         """Micro-batches a step on each of `data_parallel` ranks; ValueError when they do not fit."""
-        rows = self.device_batch * model.context
+        rows = self.device_batch * model.sequence_length
         require(
             self.batch_tokens % (rows * data_parallel) == 0,
             f"train.batch_tokens {self.batch_tokens} cannot be shared by {data_parallel} data-parallel ranks with "
-            f"{self.device_batch} rows of {model.context} tokens each: set train.device_batch to a divisor of "
-            f"{self.batch_tokens // model.context} / {data_parallel}, or train.batch_tokens to a multiple of "
-            f"{rows * data_parallel}.",
+            f"{self.device_batch} rows of {model.sequence_length} tokens each: set train.device_batch to a divisor "
+            f"of {self.batch_tokens // model.sequence_length} / {data_parallel}, or train.batch_tokens to a multiple "
+            f"of {rows * data_parallel}.",
         )
         return self.batch_tokens // (rows * data_parallel)
 
@@ -340,8 +340,8 @@ class DataConfig:
 
     train: str = ""
     """Token files to train on, without .bin: "a", "a | b" (each once an epoch) or "0.7 a | 0.3 b" (by weight)."""
-    packing: Literal["running", "best_fit", "megatron"] = "running"
-    """How rows are cut from the training text: where they fall (running), of whole documents (best_fit), or as
+    packing: Literal["concat", "best_fit", "megatron"] = "concat"
+    """How rows are cut from the training text: where they fall (concat), of whole documents (best_fit), or as
     megatron-core's GPTDataset does (megatron)."""
     document_mask: bool = False
     """Documents in a row do not see each other: neither attention nor SLC2's convolution looks across a border."""

@@ -2,8 +2,8 @@
 
 * A `BatchPlan` says which sample numbers: a function of the step alone, so the position in the data is the step
   number, and all ranks together see the same samples whatever the data-parallel size and the micro-batch are.
-* A `SampleSource` turns sample numbers into a `Batch`. `TokenBatches` reads a token file as running text,
-  `PieceBatches` as whole documents packed into rows or in Megatron's order, `Mixture` several sources.
+* A `SampleSource` turns sample numbers into a `Batch`. `ConcatSource` reads a token file as running text,
+  `PackedSource` as whole documents packed into rows or in Megatron's order, `Mixture` several sources.
 * `micro_batches` walks through the steps, `prefetch` does so in a background thread.
 """
 
@@ -19,11 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from megatron_iberis.data.blending import Blend
-from megatron_iberis.data.megatron_order import MegatronOrder
-from megatron_iberis.data.packing import PackedRows
-from megatron_iberis.data.samples import SampleOrder
-from megatron_iberis.data.token_file import TokenFile, Tokens
+from megatron_iberis.data.order.best_fit import PackedRows
+from megatron_iberis.data.order.blending import Blend
+from megatron_iberis.data.order.concatenated import SampleOrder
+from megatron_iberis.data.order.megatron import MegatronOrder
+from megatron_iberis.data.token_files.reader import TokenFile, Tokens
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ class SampleSource(Protocol):
         """The samples first .. first + count - 1, one a row."""
 
 
-class TokenBatches:
+class ConcatSource:
     """The samples of one token file, in the given order. document_mask: also each token's place in its document.
 
     Raises ValueError when the order was made for another number of tokens, and from `read` when the file holds an
@@ -92,7 +92,7 @@ def _places(begins: npt.NDArray[np.bool_]) -> torch.Tensor:
     return torch.from_numpy(places - np.maximum.accumulate(np.where(begins, places, 0), axis=1))
 
 
-class PieceBatches:
+class PackedSource:
     """Samples that are put together from pieces of the documents of one token file.
 
     sample_tokens: T + 1. pieces: of a sample's number, the pieces, T + 1 tokens at most. What a sample lacks is
@@ -135,7 +135,7 @@ class PieceBatches:
 
 def packed_batches(
     file: TokenFile, rows: PackedRows, seed: int, vocab_size: int, document_mask: bool = False
-) -> PieceBatches:
+) -> PackedSource:
     """The packed rows of one token file, each once an epoch, in an order that differs from epoch to epoch."""
     order = SampleOrder(max(2, rows.num_rows), 1, seed, shuffle=True)  # a row is a "token" of it
 
@@ -145,18 +145,18 @@ def packed_batches(
             yield (piece := file.document(document)[:left])
             left -= len(piece)
 
-    return PieceBatches(file, rows.row_tokens, pieces, vocab_size, document_mask)
+    return PackedSource(file, rows.row_tokens, pieces, vocab_size, document_mask)
 
 
 def megatron_batches(
     file: TokenFile, order: MegatronOrder, vocab_size: int, document_mask: bool = False
-) -> PieceBatches:
+) -> PackedSource:
     """The samples of one token file in Megatron's own order."""
 
     def pieces(sample: int) -> Iterator[Tokens]:
         return (file[document][tokens] for document, tokens in order.pieces(sample))
 
-    return PieceBatches(file, order.sequence_length + 1, pieces, vocab_size, document_mask)
+    return PackedSource(file, order.sequence_length + 1, pieces, vocab_size, document_mask)
 
 
 def _check_ids(ids: npt.NDArray[np.int64], file: TokenFile, vocab_size: int) -> None:

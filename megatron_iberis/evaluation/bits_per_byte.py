@@ -53,9 +53,9 @@ def evaluate(
     nats = torch.zeros((), dtype=torch.float64, device=device)
     counts = torch.zeros(2, dtype=torch.int64, device=device)
     token_bytes = token_bytes.to(device)
-    per_round = micro_batch * groups.data_size
+    per_round = micro_batch * groups.dp_size
     for first in range(0, samples, per_round):
-        start = first + groups.data_rank * micro_batch
+        start = first + groups.dp_rank * micro_batch
         batch = source.read(min(start, max(0, samples - micro_batch)), micro_batch)
         tokens, targets = batch.tokens.to(device), batch.targets.to(device)
         wanted = _not_yet_counted(start, micro_batch, samples, device) & (targets >= 0)
@@ -63,8 +63,8 @@ def evaluate(
         targets = torch.where(lengths > 0, targets, -1)
         nats += summed_loss(tokens, targets, batch.positions).double()
         counts += torch.stack(((lengths > 0).sum(), lengths.sum()))
-    dist.all_reduce(nats, group=groups.replica)  # a context-parallel rank has the loss of its chunk,
-    dist.all_reduce(counts, group=groups.data)  # but sees all of its targets
+    dist.all_reduce(nats, group=groups.dp_cp)  # a context-parallel rank has the loss of its chunk,
+    dist.all_reduce(counts, group=groups.dp)  # but sees all of its targets
     tokens_counted, bytes_counted = counts.tolist()
     return TextLoss(nats.item(), tokens_counted, bytes_counted)
 

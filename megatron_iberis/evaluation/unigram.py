@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from megatron_iberis.data.token_file import TokenFile
+from megatron_iberis.data.token_files.reader import TokenFile
 from megatron_iberis.evaluation.bits_per_byte import TextLoss
 
 

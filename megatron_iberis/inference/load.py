@@ -11,7 +11,7 @@ import torch
 from megatron_iberis.checkpoint import files, verify
 from megatron_iberis.checkpoint.load import Checkpoint
 from megatron_iberis.config import Recipe, load_recipe
-from megatron_iberis.inference.generate import continue_prompt
+from megatron_iberis.inference.exact import continue_prompt
 from megatron_iberis.model.iberis import Iberis
 from megatron_iberis.model.initialization import build_model, fill_parameters
 from megatron_iberis.model.parameters import shards
@@ -41,7 +41,7 @@ class LoadedModel:
             self.device,
             temperature=temperature,
             seed=seed,
-            context=self.recipe.model.context,
+            sequence_length=self.recipe.model.sequence_length,
             end=self.tokenizer.bos_id,  # with which the next document begins
         )
         return self.tokenizer.decode(i for i in ids if i < self.tokenizer.vocab_size)

@@ -24,7 +24,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 
 from megatron_iberis.kernels.attention import causal_attention, document_attention
 from megatron_iberis.model.documents import Documents
-from megatron_iberis.model.linear import ReplicatedLinear, column_linear, enter, row_linear
+from megatron_iberis.model.linear import ReplicatedLinear, column_linear, gather_input, row_linear
 from megatron_iberis.model.rotary import rotate
 from megatron_iberis.parallel.context import join_heads, split_heads
 
@@ -52,19 +52,18 @@ class Attention(MegatronModule):
     ) -> None:
         super().__init__(config=config)
         width, heads = config.hidden_size, config.num_attention_heads
-        group, self.context = pg_collection.tp, pg_collection.cp
-        self.group = group
+        self.tp, self.cp = pg_collection.tp, pg_collection.cp
         self.head_size = width // heads
-        self.share_kv = kv_heads % group.size() != 0
-        self.linear_q = column_linear(submodules.linear_q, width, width, config, group)
+        self.share_kv = kv_heads % self.tp.size() != 0
+        self.linear_q = column_linear(submodules.linear_q, width, width, config, self.tp)
         for name, spec in (("linear_k", submodules.linear_k), ("linear_v", submodules.linear_v)):
             outputs = kv_heads * self.head_size
             if self.share_kv:
-                layer = build_module(ReplicatedLinear, width, outputs, config=config, tp_group=group)
+                layer = build_module(ReplicatedLinear, width, outputs, config=config, tp_group=self.tp)
             else:
-                layer = column_linear(spec, width, outputs, config, group)
+                layer = column_linear(spec, width, outputs, config, self.tp)
             setattr(self, name, layer)
-        self.linear_proj = row_linear(submodules.linear_proj, width, width, config, group)
+        self.linear_proj = row_linear(submodules.linear_proj, width, width, config, self.tp)
 
     def forward(
         self,
@@ -79,7 +78,7 @@ class Attention(MegatronModule):
         rotary_pos_emb: (cos, sin) of the chunk's positions, each fp32 [T, 1, 1, D/2]. packed_seq_params: documents
         that are not to attend to each other; by default each row is one.
         """
-        h = enter(hidden_states, self.config.sequence_parallel, self.group)  # [T, B, E]
+        h = gather_input(hidden_states, self.config.sequence_parallel, self.tp)  # [T, B, E]
         q, k, v = (self._heads(layer(h)[0]) for layer in (self.linear_q, self.linear_k, self.linear_v))
         if self.share_kv:
             k, v = self._own_kv(k), self._own_kv(v)
@@ -90,14 +89,14 @@ class Attention(MegatronModule):
 
     def _attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, documents: Documents | None) -> torch.Tensor:
         """Attention of this rank's chunk to all tokens up to it: q [T, B, H/TP, D] -> the same."""
-        size, rank = self.context.size(), self.context.rank()
+        size, rank = self.cp.size(), self.cp.rank()
         if size == 1:
             return _attention(q, k, v, documents)
         if q.shape[2] % size == 0 and k.shape[2] % size == 0:  # whole sequences for a share of the heads
-            q, k, v = (split_heads(x, self.context) for x in (q, k, v))
-            return join_heads(_attention(q, k, v, documents), self.context)
+            q, k, v = (split_heads(x, self.cp) for x in (q, k, v))
+            return join_heads(_attention(q, k, v, documents), self.cp)
         end = (rank + 1) * q.shape[0]
-        k, v = (gather_from_sequence_parallel_region(x, group=self.context)[:end] for x in (k, v))
+        k, v = (gather_from_sequence_parallel_region(x, group=self.cp)[:end] for x in (k, v))
         return _attention(q, k, v, documents)
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
@@ -109,7 +108,7 @@ class Attention(MegatronModule):
     def _own_kv(self, x: torch.Tensor) -> torch.Tensor:
         """All key-value heads [T, B, KV, D] -> one for each of this rank's query heads [T, B, H/TP, D]."""
         heads = self.config.num_attention_heads
-        local, rank = heads // self.group.size(), self.group.rank()
+        local, rank = heads // self.tp.size(), self.tp.rank()
         wanted = torch.arange(rank * local, (rank + 1) * local, device=x.device) // (heads // x.shape[2])
         return x.index_select(2, wanted)
 

@@ -24,7 +24,7 @@ from megatron_iberis.kernels.linear_cross_entropy import linear_cross_entropy
 from megatron_iberis.kernels.linear_cross_entropy.reference import softcapped_logits
 from megatron_iberis.model.documents import Documents
 from megatron_iberis.model.layer_specs import block_spec, transformer_config
-from megatron_iberis.model.linear import enter
+from megatron_iberis.model.linear import gather_input
 from megatron_iberis.model.rotary import RotaryTable
 from megatron_iberis.parallel.groups import ParallelGroups
 
@@ -41,7 +41,7 @@ class Iberis(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.groups = config, groups
-        size = groups.tensor_size
+        size = groups.tp_size
         self.sequence_parallel = sequence_parallel and size > 1
         core = transformer_config(config, size, self.sequence_parallel)
         self.embedding = VocabParallelEmbedding(
@@ -50,7 +50,7 @@ class Iberis(nn.Module):
             init_method=core.init_method,
             reduce_scatter_embeddings=self.sequence_parallel,
             config=core,
-            tp_group=groups.tensor,
+            tp_group=groups.tp,
         )
         self.decoder = TransformerBlock(core, block_spec(config, recompute), pg_collection=groups.collection())
         self.head = Head(config, groups, self.sequence_parallel)
@@ -78,13 +78,11 @@ class Iberis(nn.Module):
         if targets is not None:
             return self.head(x, targets[:, chunk].t())
         logits = self.head(x, None)  # [t, B, V]
-        whole = gather_from_sequence_parallel_region(
-            logits, tensor_parallel_output_grad=False, group=self.groups.context
-        )
+        whole = gather_from_sequence_parallel_region(logits, tensor_parallel_output_grad=False, group=self.groups.cp)
         return whole.transpose(0, 1)
 
     def _own_chunk(self, length: int) -> slice:
-        size, rank = self.groups.context_size, self.groups.context_rank
+        size, rank = self.groups.cp_size, self.groups.cp_rank
         if length % size:
             raise ValueError(f"{length} tokens cannot be split over {size} context-parallel ranks: pad them.")
         return slice(rank * length // size, (rank + 1) * length // size)
@@ -95,16 +93,16 @@ class Head(nn.Module):
 
     def __init__(self, config: ModelConfig, groups: ParallelGroups, sequence_parallel: bool) -> None:
         super().__init__()
-        rows = padded_vocabulary(config.vocab_size, groups.tensor_size) // groups.tensor_size
+        rows = padded_vocabulary(config.vocab_size, groups.tp_size) // groups.tp_size
         self.weight = nn.Parameter(torch.empty(rows, config.width))
         self.softcap, self.vocab_size = config.softcap, config.vocab_size
-        self.first = groups.tensor_rank * rows
+        self.first = groups.tp_rank * rows
         self.padding = min(rows, max(0, self.first + rows - config.vocab_size))  # rows at the end
-        self.sequence_parallel, self.group = sequence_parallel, groups.tensor
+        self.sequence_parallel, self.group = sequence_parallel, groups.tp
 
     def forward(self, x: torch.Tensor, targets: torch.Tensor | None) -> torch.Tensor:
         """x: [T (/TP), B, E]; targets: [T, B] or None. Summed loss (scalar), or logits [T, B, V]."""
-        x = enter(x, self.sequence_parallel, self.group)
+        x = gather_input(x, self.sequence_parallel, self.group)
         if targets is not None:
             x, targets = x.flatten(0, 1), targets.flatten()
             return linear_cross_entropy(x, self.weight, targets, self.softcap, self.first, self.padding, self.group)

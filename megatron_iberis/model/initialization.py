@@ -18,7 +18,7 @@ from megatron_iberis.config import ModelConfig
 from megatron_iberis.model.iberis import Iberis
 from megatron_iberis.model.parameters import Shard, mark_tensor_parallel
 from megatron_iberis.parallel.groups import ParallelGroups
-from megatron_iberis.parallel.stand_ins import prepare_megatron
+from megatron_iberis.parallel.third_party import prepare_megatron
 
 
 class InitialWeights(Mapping[str, torch.Tensor]):
@@ -36,17 +36,17 @@ class InitialWeights(Mapping[str, torch.Tensor]):
     def __getitem__(self, name: str) -> torch.Tensor:
         shard = self._shards[name]
         if shard.kind == "unembedding" or name.endswith(".c_proj.weight"):
-            return torch.zeros(shard.shape)
+            return torch.zeros(shard.global_shape)
         digest = hashlib.sha256(f"{self._seed}/{name}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
         if shard.kind == "convolution":
-            bound = 1 / math.sqrt(shard.shape[-1])
-            return (torch.rand(shard.shape, generator=generator) * 2 - 1) * bound
+            bound = 1 / math.sqrt(shard.global_shape[-1])
+            return (torch.rand(shard.global_shape, generator=generator) * 2 - 1) * bound
         std = 1.0
         if shard.kind == "matrix":
-            fan_out, fan_in = shard.shape
+            fan_out, fan_in = shard.global_shape
             std = min(1.0, math.sqrt(fan_out / fan_in)) / math.sqrt(fan_in)
-        return torch.randn(shard.shape, generator=generator) * std
+        return torch.randn(shard.global_shape, generator=generator) * std
 
 
 def fill_parameters(shards: Iterable[Shard], full: Mapping[str, torch.Tensor]) -> None:

@@ -1,8 +1,8 @@
 """How SLC2 and attention meet tensor parallelism.
 
-* `enter`: the block's input, gathered once for all projections of a mixer (megatron-core's column-parallel
+* `gather_input`: the block's input, gathered once for all projections of a mixer (megatron-core's column-parallel
   layers would each gather it and each reduce its gradient).
-* `column_linear`: a column-parallel layer that leaves that communication to `enter`.
+* `column_linear`: a column-parallel layer that leaves that communication to `gather_input`.
 * `ReplicatedLinear`: a weight every rank holds whole although each uses its result for its own heads only.
 """
 
@@ -22,7 +22,7 @@ from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import nn
 
 
-def enter(x: torch.Tensor, sequence_parallel: bool, group: Any) -> torch.Tensor:
+def gather_input(x: torch.Tensor, sequence_parallel: bool, group: Any) -> torch.Tensor:
     """[T or T/TP, B, E] -> [T, B, E] on every rank; the backward sums the ranks' gradients (and splits them)."""
     if sequence_parallel:
         return gather_from_sequence_parallel_region(x, tensor_parallel_output_grad=True, group=group)

@@ -41,29 +41,29 @@ class Shard:
     """Canonical name of the full tensor."""
     kind: Kind
     parameter: nn.Parameter
-    shape: tuple[int, ...]
+    global_shape: tuple[int, ...]
     """Of the full tensor, without padding."""
     local_shape: tuple[int, ...]
     """Of the parameter (ZeRO stage 3 empties it, so it is written down here), padding included."""
     dim: int | None
     """Along which the tensor is split over tensor-parallel ranks; None: every rank holds it whole."""
-    start: int
+    global_offset: int
     """First index of this rank along dim."""
 
     @property
     def length(self) -> int:
         """Indices along dim that are not padding."""
         if self.dim is None:
-            return self.shape[0]
-        return max(0, min(self.local_shape[self.dim], self.shape[self.dim] - self.start))
+            return self.global_shape[0]
+        return max(0, min(self.local_shape[self.dim], self.global_shape[self.dim] - self.global_offset))
 
     def of(self, full: torch.Tensor) -> torch.Tensor:
         """This rank's part of the full tensor, zeros where it is padding."""
-        if full.shape != self.shape:
-            raise ValueError(f"{self.name} has shape {tuple(full.shape)}; this model needs {self.shape}.")
+        if full.shape != self.global_shape:
+            raise ValueError(f"{self.name} has shape {tuple(full.shape)}; this model needs {self.global_shape}.")
         if self.dim is None:
             return full
-        part = full.narrow(self.dim, min(self.start, self.shape[self.dim]), self.length)
+        part = full.narrow(self.dim, min(self.global_offset, self.global_shape[self.dim]), self.length)
         if part.shape == self.local_shape:
             return part
         padded = full.new_zeros(self.local_shape)
@@ -87,16 +87,16 @@ def _shard(model: Iberis, name: str, parameter: nn.Parameter) -> Shard:
     canonical, module = _canonical(name)
     local = tuple(parameter.shape)
     dim: int | None = 1 if module in _ROW else 0
-    if module == "linear_a" or (module in ("linear_k", "linear_v") and config.kv_heads % groups.tensor_size):
+    if module == "linear_a" or (module in ("linear_k", "linear_v") and config.kv_heads % groups.tp_size):
         dim = None
     shape = list(local)
     if dim is not None:
-        shape[dim] = local[dim] * groups.tensor_size
+        shape[dim] = local[dim] * groups.tp_size
     kind: Kind = "convolution" if module == "conv" else "matrix"
     if module in ("embedding", "head"):
         shape[0] = config.vocab_size
         kind = "embedding" if module == "embedding" else "unembedding"
-    start = groups.tensor_rank * local[dim] if dim is not None else 0
+    start = groups.tp_rank * local[dim] if dim is not None else 0
     return Shard(canonical, kind, parameter, tuple(shape), local, dim, start)
 
 

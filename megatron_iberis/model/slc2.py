@@ -24,7 +24,7 @@ from torch import nn
 
 from megatron_iberis.kernels.short_convolution import gated_short_convolution
 from megatron_iberis.model.documents import Documents
-from megatron_iberis.model.linear import column_linear, enter, row_linear
+from megatron_iberis.model.linear import column_linear, gather_input, row_linear
 from megatron_iberis.model.norm import split_rms_norm
 from megatron_iberis.parallel.context import tail_of_previous
 
@@ -92,7 +92,7 @@ class SLC2(MegatronModule):
         self, hidden_states: torch.Tensor, *_: Any, packed_seq_params: Documents | None = None, **__: Any
     ) -> tuple[torch.Tensor, None]:
         """[T (/TP when sequence-parallel), B, E], T this rank's chunk, -> the same shape, and no bias."""
-        h = enter(hidden_states, self.config.sequence_parallel, self.group)  # [T, B, E]
+        h = gather_input(hidden_states, self.config.sequence_parallel, self.group)  # [T, B, E]
         x, _bias = self.linear_x(h)  # [T, B, E/TP]
         alpha, _bias = self.linear_alpha(h)  # [T, B, H/TP]
         a, _bias = self.linear_a(h)  # [T, B, E/H]

@@ -26,37 +26,35 @@ from megatron_iberis.parallel.node import cores_of_this_node, ranks_on_this_node
 class ParallelGroups:
     """This rank's groups, and the ranks in them."""
 
-    tensor: Any
+    tp: Any
     """The ranks that share one copy of the model."""
-    context: Any
+    cp: Any
     """The ranks that share the sequences of one batch."""
-    data: Any
+    dp: Any
     """The ranks with the same part of the model and of the sequences, for different batches."""
-    replica: Any
+    dp_cp: Any
     """The ranks with the same part of the model, context x data: gradients are averaged, ZeRO shards over it."""
     alone: Any
     """A group of this rank only, for the kinds of parallelism that are not used."""
-    tensor_ranks: tuple[int, ...]
-    context_ranks: tuple[int, ...]
-    data_ranks: tuple[int, ...]
-    replica_ranks: tuple[int, ...]
+    tp_ranks: tuple[int, ...]
+    cp_ranks: tuple[int, ...]
+    dp_ranks: tuple[int, ...]
+    dp_cp_ranks: tuple[int, ...]
 
     @classmethod
-    def create(cls, tensor: int = 1, context: int = 1) -> ParallelGroups:
+    def create(cls, tp: int = 1, cp: int = 1) -> ParallelGroups:
         """Groups over all ranks of the default process group; every rank must call this.
 
-        Raises ValueError when the number of processes is no multiple of tensor x context.
+        Raises ValueError when the number of processes is no multiple of tp x cp.
         """
         world, rank = dist.get_world_size(), dist.get_rank()
-        ParallelConfig(tensor=tensor, context=context).check_processes(world)
-        one = tensor * context  # ranks that work on one batch
+        ParallelConfig(tp=tp, cp=cp).check_processes(world)
+        one = tp * cp  # ranks that work on one batch
         sets: dict[str, list[tuple[int, ...]]] = {
-            "tensor": [tuple(range(first, first + tensor)) for first in range(0, world, tensor)],
-            "context": [
-                tuple(range(first + t, first + one, tensor)) for first in range(0, world, one) for t in range(tensor)
-            ],
-            "data": [tuple(range(first, world, one)) for first in range(one)],
-            "replica": [tuple(range(first, world, tensor)) for first in range(tensor)],
+            "tp": [tuple(range(first, first + tp)) for first in range(0, world, tp)],
+            "cp": [tuple(range(first + t, first + one, tp)) for first in range(0, world, one) for t in range(tp)],
+            "dp": [tuple(range(first, world, one)) for first in range(one)],
+            "dp_cp": [tuple(range(first, world, tp)) for first in range(tp)],
             "alone": [(r,) for r in range(world)],
         }
         own: dict[str, tuple[Any, tuple[int, ...]]] = {}
@@ -69,43 +67,43 @@ class ParallelGroups:
         return cls(**groups, **{f"{kind}_ranks": ranks for kind, (_, ranks) in own.items() if kind != "alone"})
 
     @property
-    def tensor_size(self) -> int:
-        return len(self.tensor_ranks)
+    def tp_size(self) -> int:
+        return len(self.tp_ranks)
 
     @property
-    def tensor_rank(self) -> int:
-        return self.tensor_ranks.index(dist.get_rank())
+    def tp_rank(self) -> int:
+        return self.tp_ranks.index(dist.get_rank())
 
     @property
-    def context_size(self) -> int:
-        return len(self.context_ranks)
+    def cp_size(self) -> int:
+        return len(self.cp_ranks)
 
     @property
-    def context_rank(self) -> int:
-        return self.context_ranks.index(dist.get_rank())
+    def cp_rank(self) -> int:
+        return self.cp_ranks.index(dist.get_rank())
 
     @property
-    def replica_size(self) -> int:
-        return len(self.replica_ranks)
+    def dp_cp_size(self) -> int:
+        return len(self.dp_cp_ranks)
 
     @property
-    def data_size(self) -> int:
-        return len(self.data_ranks)
+    def dp_size(self) -> int:
+        return len(self.dp_ranks)
 
     @property
-    def data_rank(self) -> int:
-        return self.data_ranks.index(dist.get_rank())
+    def dp_rank(self) -> int:
+        return self.dp_ranks.index(dist.get_rank())
 
     def collection(self) -> ProcessGroupCollection:
         """The same as megatron-core's modules want it."""
         groups = ProcessGroupCollection()
-        groups.tp, groups.pp, groups.cp = self.tensor, self.alone, self.context
-        groups.dp = groups.dp_cp = self.replica
+        groups.tp, groups.pp, groups.cp = self.tp, self.alone, self.cp
+        groups.dp = groups.dp_cp = self.dp_cp
         return groups
 
 
 class DeepSpeedTopology:
-    """What DeepSpeed asks of an `mpu`: its model-parallel group is our `tensor`, its data-parallel one `replica`.
+    """What DeepSpeed asks of an `mpu`: its model-parallel group is our `tp`, its data-parallel one `dp_cp`.
 
     It must not have `initialize_sequence_parallel`: its presence makes DeepSpeed ignore tensor parallelism.
     """
@@ -114,32 +112,32 @@ class DeepSpeedTopology:
         self._groups = groups
 
     def get_model_parallel_group(self) -> Any:
-        return self._groups.tensor
+        return self._groups.tp
 
     def get_model_parallel_rank(self) -> int:
-        return self._groups.tensor_rank
+        return self._groups.tp_rank
 
     def get_model_parallel_world_size(self) -> int:
-        return self._groups.tensor_size
+        return self._groups.tp_size
 
     get_tensor_model_parallel_group = get_model_parallel_group
     get_tensor_model_parallel_rank = get_model_parallel_rank
     get_tensor_model_parallel_world_size = get_model_parallel_world_size
 
     def get_tensor_model_parallel_src_rank(self) -> int:
-        return self._groups.tensor_ranks[0]
+        return self._groups.tp_ranks[0]
 
     def get_data_parallel_group(self) -> Any:
-        return self._groups.replica
+        return self._groups.dp_cp
 
     def get_data_parallel_group_ranks(self) -> list[int]:
-        return list(self._groups.replica_ranks)
+        return list(self._groups.dp_cp_ranks)
 
     def get_data_parallel_rank(self) -> int:
-        return self._groups.replica_ranks.index(dist.get_rank())
+        return self._groups.dp_cp_ranks.index(dist.get_rank())
 
     def get_data_parallel_world_size(self) -> int:
-        return self._groups.replica_size
+        return self._groups.dp_cp_size
 
     def get_pipeline_model_parallel_world_size(self) -> int:
         return 1
@@ -182,7 +180,7 @@ def start_process_group(timeout_minutes: float) -> torch.device:
     return device
 
 
-def everyone_agrees(problem: str | None) -> None:
+def raise_on_any_rank(problem: str | None) -> None:
     """Raises ValueError on all ranks when one of them has a problem (the first one's), so that none waits on."""
     problems: list[str | None] = [None] * dist.get_world_size()
     dist.all_gather_object(problems, problem)

@@ -63,15 +63,15 @@ class Exchange:
         cost: Callable[[tuple[int, ...]], float],
     ) -> None:
         self.device = training_device()  # flat tensors may be offloaded to the CPU: messages go by NCCL all the same
-        self.rank, self.world, self.parts = dist.get_rank(), dist.get_world_size(), groups.tensor_size
+        self.rank, self.world, self.parts = dist.get_rank(), dist.get_world_size(), groups.tp_size
         own = [
-            _Route(p.name, groups.tensor_rank, p.start, self.rank, p.length, tensor, p.flat_start)
+            _Route(p.name, groups.tp_rank, p.start, self.rank, p.length, tensor, p.flat_start)
             for tensor, tensor_pieces in enumerate(pieces)
             for p in tensor_pieces
         ]
         everything = sorted(_share(own))
         self.shards = {name: shards[name] for name in sorted({route.name for route in everything})}
-        self.owners = _assign({name: cost(s.shape) for name, s in self.shards.items()}, self.world)
+        self.owners = _assign({name: cost(s.global_shape) for name, s in self.shards.items()}, self.world)
         self.owned = [name for name in self.shards if self.owners[name] == self.rank]
 
         def is_source(route: _Route) -> bool:
@@ -147,9 +147,9 @@ class Exchange:
     def _assemble(self, name: str, staged: torch.Tensor) -> torch.Tensor:
         shard = self.shards[name]
         if shard.dim is None or self.parts == 1:
-            return staged.view(shard.local_shape)[: shard.shape[0]]
+            return staged.view(shard.local_shape)[: shard.global_shape[0]]
         parts = staged.view(self.parts, *shard.local_shape).unbind()
-        return torch.cat(parts, dim=shard.dim).narrow(shard.dim, 0, shard.shape[shard.dim])
+        return torch.cat(parts, dim=shard.dim).narrow(shard.dim, 0, shard.global_shape[shard.dim])
 
     def _take_apart(self, name: str, full: torch.Tensor) -> torch.Tensor:
         shard = self.shards[name]

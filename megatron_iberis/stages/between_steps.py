@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import torch
 
 from megatron_iberis.checkpoint.save import CheckpointWriter
-from megatron_iberis.data.batches import TokenBatches
+from megatron_iberis.data.batches import ConcatSource
 from megatron_iberis.evaluation.bits_per_byte import evaluate
-from megatron_iberis.inference.generate import continue_prompt
+from megatron_iberis.inference.exact import continue_prompt
+from megatron_iberis.monitor.monitor import Monitor
 from megatron_iberis.tokenizer import Tokenizer
 from megatron_iberis.training.engine import Engine
-from megatron_iberis.training.monitor import Monitor
 
 
 @dataclass
@@ -21,13 +21,13 @@ class Validate:
     """Bits per byte on held-out text."""
 
     engine: Engine
-    source: TokenBatches
+    source: ConcatSource
     tokenizer: Tokenizer
     monitor: Monitor | None
 
     def __call__(self, done: int) -> None:
         started, recipe = time.monotonic(), self.engine.recipe
-        wanted = max(1, recipe.train.eval_tokens // recipe.model.context)
+        wanted = max(1, recipe.train.eval_tokens // recipe.model.sequence_length)
         token_bytes = torch.zeros(recipe.model.vocab_size, dtype=torch.int64)
         token_bytes[: self.tokenizer.vocab_size] = torch.from_numpy(self.tokenizer.token_bytes()).long()
         self.engine.deepspeed.eval()
@@ -61,8 +61,8 @@ class Sample:
                 [self.tokenizer.bos_id, *self.tokenizer.encode(prompt)],
                 recipe.train.sample_tokens,
                 self.engine.device,
-                context=recipe.model.context,
-                multiple=self.engine.groups.tensor_size * self.engine.groups.context_size * recipe.model.kernel,
+                sequence_length=recipe.model.sequence_length,
+                multiple=self.engine.groups.tp_size * self.engine.groups.cp_size * recipe.model.kernel,
             )
             texts.append((prompt, self.tokenizer.decode(i for i in ids if i < self.tokenizer.vocab_size)))
         if self.monitor:

@@ -8,11 +8,11 @@ from fractions import Fraction
 from pathlib import Path
 
 from megatron_iberis.config import Recipe
-from megatron_iberis.data.blending import Blend, read_mixture
-from megatron_iberis.data.megatron_order import MegatronOrder, open_megatron_order
-from megatron_iberis.data.packing import PackedRows, open_packing
-from megatron_iberis.data.samples import SampleOrder
-from megatron_iberis.data.token_file import TokenFile
+from megatron_iberis.data.order.best_fit import PackedRows, open_packing
+from megatron_iberis.data.order.blending import Blend, read_mixture
+from megatron_iberis.data.order.concatenated import SampleOrder
+from megatron_iberis.data.order.megatron import MegatronOrder, open_megatron_order
+from megatron_iberis.data.token_files.reader import TokenFile
 from megatron_iberis.tokenizer import Tokenizer
 
 Cut = SampleOrder | PackedRows | MegatronOrder
@@ -74,7 +74,7 @@ def open_inputs(recipe: Recipe) -> Inputs:
 def _open_training_data(recipe: Recipe, tokenizer: Tokenizer) -> TrainingData:
     parts = read_mixture(recipe.data.train)
     files = tuple(_open_tokens("train", part.path, recipe, tokenizer) for part in parts)
-    context, seed = recipe.model.context, recipe.train.seed
+    context, seed = recipe.model.sequence_length, recipe.train.seed
     running = tuple(SampleOrder(file.num_tokens, context, seed + n, shuffle=True) for n, file in enumerate(files))
     cuts: tuple[Cut, ...] = running
     sizes = [order.samples_per_epoch for order in running]
@@ -104,7 +104,7 @@ def _open_tokens(name: str, path: str, recipe: Recipe, tokenizer: Tokenizer) -> 
             "with (--data.tokenizer), or make the token file again with data_tools/preprocess.py."
         )
     try:
-        SampleOrder(file.num_tokens, recipe.model.context, recipe.train.seed, shuffle=name == "train")
+        SampleOrder(file.num_tokens, recipe.model.sequence_length, recipe.train.seed, shuffle=name == "train")
     except ValueError as error:
         raise ValueError(f"data.{name} = {path}: {error}") from None
     return file

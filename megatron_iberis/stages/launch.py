@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from megatron_iberis.config import Recipe, load_recipe
+from megatron_iberis.resilience import preemption  # noqa: F401 (it looks which processes are above this one)
 from megatron_iberis.stages.inputs import open_inputs
-from megatron_iberis.training import preemption  # noqa: F401 (it looks which processes are above this one)
 
 USAGE_ERROR = 2
 
@@ -46,7 +46,7 @@ def check_processes(recipe: Recipe, processes: int) -> None:
     """Raises ValueError when the recipe cannot be spread over so many processes."""
     parallel = recipe.parallel
     parallel.check_processes(processes)
-    recipe.train.accumulation(recipe.model, processes // (parallel.tensor * parallel.context))
+    recipe.train.accumulation(recipe.model, processes // (parallel.tp * parallel.cp))
 
 
 def _recipe_and_overrides(name: str, words: Sequence[str]) -> tuple[str, list[str]]:

@@ -16,20 +16,20 @@ import torch.distributed as dist
 from megatron_iberis.checkpoint.load import Checkpoint, newest_to_resume
 from megatron_iberis.checkpoint.save import CheckpointWriter
 from megatron_iberis.config import Recipe, load_recipe, save_recipe
-from megatron_iberis.data.batches import Mixture, SampleSource, TokenBatches, megatron_batches, packed_batches
-from megatron_iberis.data.packing import PackedRows
-from megatron_iberis.data.samples import SampleOrder
-from megatron_iberis.parallel.groups import ParallelGroups, everyone_agrees, start_process_group
+from megatron_iberis.data.batches import ConcatSource, Mixture, SampleSource, megatron_batches, packed_batches
+from megatron_iberis.data.order.best_fit import PackedRows
+from megatron_iberis.data.order.concatenated import SampleOrder
+from megatron_iberis.hardware.measure import Peak, peak_flops
+from megatron_iberis.monitor.monitor import Monitor
+from megatron_iberis.parallel.groups import ParallelGroups, raise_on_any_rank, start_process_group
+from megatron_iberis.resilience.failure import RunFailedError
+from megatron_iberis.resilience.heartbeat import Heartbeat
+from megatron_iberis.resilience.preemption import StopRequest
+from megatron_iberis.resilience.watchdog import Watchdog
 from megatron_iberis.stages.between_steps import Sample, Save, Validate
 from megatron_iberis.stages.inputs import Inputs, TrainingData
 from megatron_iberis.training.engine import Engine
-from megatron_iberis.training.failure import RunFailedError
-from megatron_iberis.training.hardware import Peak, peak_flops
-from megatron_iberis.training.heart import Heart
-from megatron_iberis.training.monitor import Monitor
-from megatron_iberis.training.preemption import StopRequest
 from megatron_iberis.training.trainer import Periodic, train
-from megatron_iberis.training.watchdog import Watchdog
 
 
 def run(recipe: Recipe, inputs: Inputs) -> int:
@@ -39,15 +39,15 @@ def run(recipe: Recipe, inputs: Inputs) -> int:
     ValueError on bad input.
     """
     device = start_process_group(recipe.parallel.timeout_minutes)
-    heart = Heart()
-    with Watchdog(Path(recipe.run.folder) / "log", recipe.parallel.timeout_minutes, heart):
-        return _run(recipe, inputs, device, heart)
+    heartbeat = Heartbeat()
+    with Watchdog(Path(recipe.run.folder) / "log", recipe.parallel.timeout_minutes, heartbeat):
+        return _run(recipe, inputs, device, heartbeat)
 
 
-def _run(recipe: Recipe, inputs: Inputs, device: torch.device, heart: Heart) -> int:
+def _run(recipe: Recipe, inputs: Inputs, device: torch.device, heartbeat: Heartbeat) -> int:
     peak = peak_flops(device, recipe.train.dtype) if dist.get_rank() == 0 else None
     dist.barrier()  # a CPU's peak is measured: nobody else may be busy meanwhile
-    groups = ParallelGroups.create(recipe.parallel.tensor, recipe.parallel.context)
+    groups = ParallelGroups.create(recipe.parallel.tp, recipe.parallel.cp)
     torch.manual_seed(recipe.train.seed)  # nothing draws from it today; a run is to have no other start
     folder = Path(recipe.run.folder)
     found, notes = newest_to_resume(folder / "checkpoints") if recipe.run.resume else (None, [])
@@ -56,8 +56,8 @@ def _run(recipe: Recipe, inputs: Inputs, device: torch.device, heart: Heart) -> 
     if checkpoint:
         _check_same_run(recipe, checkpoint.folder)
         notes += _other_data(recipe, checkpoint.folder)
-    everyone_agrees(_guarded(lambda: _prepare_folder(recipe, folder)) if dist.get_rank() == 0 else None)
-    engine = Engine(recipe, groups, device, checkpoint.weights if checkpoint else None, heart)
+    raise_on_any_rank(_guarded(lambda: _prepare_folder(recipe, folder)) if dist.get_rank() == 0 else None)
+    engine = Engine(recipe, groups, device, checkpoint.weights if checkpoint else None, heartbeat)
     state = engine.optimizer.state
     if checkpoint:
         checkpoint.restore_optimizer(engine.layout, state, engine.shards)
@@ -72,7 +72,7 @@ def _run(recipe: Recipe, inputs: Inputs, device: torch.device, heart: Heart) -> 
         engine.shards,
         groups,
         engine.replicated,
-        heart.touch,
+        heartbeat.touch,
     )
     first_step = checkpoint.step if checkpoint else 0
     monitor = _start_monitor(recipe, inputs, folder, first_step, engine, peak) if peak else None
@@ -94,7 +94,7 @@ def _run(recipe: Recipe, inputs: Inputs, device: torch.device, heart: Heart) -> 
         except RunFailedError as error:
             end = str(error)
         finally:
-            heart.beat("saving")
+            heartbeat.beat("saving")
             save.finish()
     failures = [*save.failures, *([end] if end else [])]
     if monitor:
@@ -108,8 +108,8 @@ def _looks(recipe: Recipe, inputs: Inputs, engine: Engine, monitor: Monitor | No
     """Validation and sample texts, as far as the recipe has them."""
     looks = []
     if inputs.val:
-        order = SampleOrder(inputs.val.num_tokens, recipe.model.context, recipe.train.seed, shuffle=False)
-        held_out = TokenBatches(inputs.val, order, recipe.model.vocab_size, recipe.data.document_mask)
+        order = SampleOrder(inputs.val.num_tokens, recipe.model.sequence_length, recipe.train.seed, shuffle=False)
+        held_out = ConcatSource(inputs.val, order, recipe.model.vocab_size, recipe.data.document_mask)
         validate = Validate(engine, held_out, inputs.tokenizer, monitor)
         looks.append(Periodic(recipe.train.eval_every, validate, at_start=True, phase="validation"))
     if recipe.train.sample_every:
@@ -143,7 +143,7 @@ def _other_data(recipe: Recipe, checkpoint: Path) -> list[str]:
 
 
 def _guarded(action: Callable[[], None]) -> str | None:
-    """The action's problem in a sentence, for `everyone_agrees`."""
+    """The action's problem in a sentence, for `raise_on_any_rank`."""
     try:
         action()
     except (OSError, ValueError) as error:
@@ -163,7 +163,7 @@ def _training_source(data: TrainingData, recipe: Recipe) -> Mixture:
     vocab_size, mask, sources = recipe.model.vocab_size, recipe.data.document_mask, list[SampleSource]()
     for number, (file, cut) in enumerate(zip(data.files, data.cuts, strict=True)):
         if isinstance(cut, SampleOrder):
-            sources.append(TokenBatches(file, cut, vocab_size, mask))
+            sources.append(ConcatSource(file, cut, vocab_size, mask))
         elif isinstance(cut, PackedRows):
             sources.append(packed_batches(file, cut, recipe.train.seed + number, vocab_size, mask))
         else:
@@ -181,11 +181,11 @@ def _start_monitor(
         [
             f"model: {model.parameter_count():,} parameters, {model.depth} layers ({model.depth - attention} SLC2, "
             f"{attention} attention), width {model.width}, {model.heads} heads, vocabulary {model.vocab_size:,}",
-            f"layout: tensor {groups.tensor_size}{' + sequence' if parallel.sequence else ''} x context "
-            f"{groups.context_size} x data {groups.data_size}, ZeRO {parallel.zero_stage}, "
+            f"layout: tensor {groups.tp_size}{' + sequence' if parallel.sequence_parallel else ''} x context "
+            f"{groups.cp_size} x data {groups.dp_size}, ZeRO {parallel.zero_stage}, "
             f"{recipe.train.dtype} on {engine.device.type}",
-            f"batch: {recipe.train.batch_tokens:,} tokens = {recipe.train.device_batch} rows x {model.context} x "
-            f"{groups.data_size} ranks x {engine.accumulation} micro-batches",
+            f"batch: {recipe.train.batch_tokens:,} tokens = {recipe.train.device_batch} rows x "
+            f"{model.sequence_length} x {groups.dp_size} ranks x {engine.accumulation} micro-batches",
             f"data: {inputs.train}; "
             f"{recipe.train.steps:,} steps make {recipe.train.steps * recipe.train.batch_tokens:,}",
             f"folder: {folder}",

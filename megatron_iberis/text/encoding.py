@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from megatron_iberis.data.token_file import token_dtype
-from megatron_iberis.text.batch import Batch, Position
+from megatron_iberis.data.token_files.reader import token_dtype
 from megatron_iberis.text.config import PreprocessConfig
-from megatron_iberis.text.records import Document, Reject, Tally, parse
-from megatron_iberis.text.similarity import KEYS_OF, keys_of
+from megatron_iberis.text.ordering.similarity import KEYS_OF, keys_of
+from megatron_iberis.text.reading.batch import Position, RawBatch
+from megatron_iberis.text.reading.records import Document, Reject, Tally, parse
 from megatron_iberis.tokenizer import Tokenizer
 
 
@@ -43,8 +43,8 @@ class EncodedBatch:
     ids: list[bytes]
 
 
-class Encoder:
-    """Batch -> EncodedBatch."""
+class BatchEncoder:
+    """RawBatch -> EncodedBatch."""
 
     def __init__(self, config: PreprocessConfig, tokenizer: Tokenizer) -> None:
         self.config = config
@@ -55,7 +55,7 @@ class Encoder:
             for wanted in (config.prepend_bos, config.append_eod)
         )
 
-    def __call__(self, batch: Batch) -> EncodedBatch:
+    def __call__(self, batch: RawBatch) -> EncodedBatch:
         config, tally = self.config, Tally()
         ids: list[list[bytes]] = [[], []]
         rejects: list[Reject] = []

@@ -15,13 +15,13 @@ from typing import IO, Any
 import numpy as np
 
 from megatron_iberis import _C
-from megatron_iberis.data.token_file import token_dtype
+from megatron_iberis.data.token_files.reader import token_dtype
+from megatron_iberis.storage.work_folder import WorkFolder, json_line, write_json
 from megatron_iberis.text.config import SUFFIX, PreprocessConfig
-from megatron_iberis.text.duplicates import PAIR, documents_of, find_duplicates
 from megatron_iberis.text.encoding import document_dtype
-from megatron_iberis.text.shuffling import Piece, shuffle
+from megatron_iberis.text.ordering.duplicates import PAIR, documents_of, find_duplicates
+from megatron_iberis.text.ordering.shuffling import Piece, shuffle
 from megatron_iberis.text.summary import Summary
-from megatron_iberis.text.work_folder import WorkFolder, json_line, write_json
 from megatron_iberis.tokenizer import Tokenizer
 
 DOCUMENTS, REJECTS, DUPLICATES = "documents", "rejects.jsonl", "duplicates.jsonl"

@@ -13,16 +13,16 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from megatron_iberis.storage.work_folder import WorkFolder, json_line
 from megatron_iberis.text.config import STOP, SUFFIX, PreprocessConfig
-from megatron_iberis.text.encoding import EncodedBatch, Encoder
+from megatron_iberis.text.encoding import BatchEncoder, EncodedBatch
 from megatron_iberis.text.finishing import DOCUMENTS, REJECTS, ids_name, publish, remove_duplicates
-from megatron_iberis.text.inputs import InputFile, find_inputs
-from megatron_iberis.text.readers import read_batches
-from megatron_iberis.text.records import EMPTY
-from megatron_iberis.text.similarity import check_installed
+from megatron_iberis.text.ordering.similarity import check_installed
+from megatron_iberis.text.processes.workers import map_ordered
+from megatron_iberis.text.reading.inputs import InputFile, find_inputs
+from megatron_iberis.text.reading.readers import read_batches
+from megatron_iberis.text.reading.records import EMPTY
 from megatron_iberis.text.summary import Summary
-from megatron_iberis.text.work_folder import WorkFolder, json_line
-from megatron_iberis.text.workers import map_ordered
 from megatron_iberis.tokenizer import Tokenizer
 
 SAVE_SECONDS = 5.0  # of work that a killed run loses, at most
@@ -90,7 +90,7 @@ def _encode(
     saved = time.monotonic()
     batches = read_batches(files, config.json_key, config.split_key, summary.position)
     text_bytes = 0  # of this run, for its speed
-    for batch in map_ordered(partial(Encoder, config, tokenizer), batches, config.workers):
+    for batch in map_ordered(partial(BatchEncoder, config, tokenizer), batches, config.workers):
         _write(batch, config, work)
         summary.add(batch)
         text_bytes += int(batch.documents["bytes"].sum())

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from megatron_iberis.text.batch import Position
 from megatron_iberis.text.config import PreprocessConfig
 from megatron_iberis.text.encoding import EncodedBatch
-from megatron_iberis.text.records import Rejects, Tally
+from megatron_iberis.text.reading.batch import Position
+from megatron_iberis.text.reading.records import Rejects, Tally
 from megatron_iberis.tokenizer import Tokenizer
 
 

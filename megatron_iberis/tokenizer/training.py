@@ -17,8 +17,8 @@ from typing import Any
 
 import sentencepiece
 
-from megatron_iberis.tokenizer.corpus import MARK, Counts, check_weights, sample
 from megatron_iberis.tokenizer.sentencepiece_model import SentencePieceTokenizer
+from megatron_iberis.tokenizer.sentences import MARK, Counts, check_weights, sample
 from megatron_iberis.tokenizer.tokenizer import SPECIALS, Tokenizer, check_replaceable
 
 KINDS = SentencePieceTokenizer.kinds

@@ -19,8 +19,8 @@ from megatron_iberis.model.iberis import Iberis
 from megatron_iberis.model.initialization import InitialWeights, build_model, fill_parameters
 from megatron_iberis.model.parameters import shards
 from megatron_iberis.parallel.groups import DeepSpeedTopology, ParallelGroups
+from megatron_iberis.resilience.heartbeat import Heartbeat
 from megatron_iberis.sharding.layout import FlatTensor, fill_pieces, flat_layout
-from megatron_iberis.training.heart import Heart
 from megatron_iberis.training.optimizer import IberisOptimizer
 from megatron_iberis.training.schedule import lr_multiplier, muon_momentum
 
@@ -42,7 +42,8 @@ class StepResult:
 class Engine:
     """A model in training: forward, backward, reduction, clip, update, by DeepSpeed, on the recipe's layout.
 
-    weights: full tensors by canonical name to start from; a new model's by default. heart: is told how far it gets.
+    weights: full tensors by canonical name to start from; a new model's by default. heartbeat: is told how far
+    it gets.
     """
 
     def __init__(
@@ -51,13 +52,15 @@ class Engine:
         groups: ParallelGroups,
         device: torch.device,
         weights: Mapping[str, torch.Tensor] | None = None,
-        heart: Heart | None = None,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
-        self.heart = heart or Heart()
+        self.heartbeat = heartbeat or Heartbeat()
         self.recipe, self.groups, self.device = recipe, groups, device
-        self.accumulation = recipe.train.accumulation(recipe.model, groups.data_size)
-        model = build_model(recipe.model, groups, recipe.parallel.sequence, recipe.parallel.recompute)
-        model.register_forward_pre_hook(lambda *_: self.heart.beat())  # training, validation, sampling: it gets on
+        self.accumulation = recipe.train.accumulation(recipe.model, groups.dp_size)
+        model = build_model(recipe.model, groups, recipe.parallel.sequence_parallel, recipe.parallel.recompute)
+        model.register_forward_pre_hook(
+            lambda *_: self.heartbeat.beat()
+        )  # training, validation, sampling: it gets on
         self.shards = {shard.name: shard for shard in shards(model)}
         if weights is None:
             weights = InitialWeights(self.shards.values(), recipe.train.seed)
@@ -108,11 +111,11 @@ class Engine:
         steps = self.recipe.train.steps
         self.optimizer.set_schedule(lr_multiplier(step, steps, config), muon_momentum(step, config))
         micro_batches = list(batches)
-        (targets,) = self._sum([sum(int((b.targets >= 0).sum()) for b in micro_batches)], self.groups.data)
-        share = self.accumulation * self.groups.replica_size / max(1.0, targets)
+        (targets,) = self._sum([sum(int((b.targets >= 0).sum()) for b in micro_batches)], self.groups.dp)
+        share = self.accumulation * self.groups.dp_cp_size / max(1.0, targets)
         total = torch.zeros((), device=self.device)
         self.deepspeed.train()
-        self.heart.beat("forward and backward")
+        self.heartbeat.beat("forward and backward")
         for batch in micro_batches:
             loss = self.deepspeed(batch.tokens.to(self.device), batch.targets.to(self.device), batch.positions)
             total += loss.detach()
@@ -120,10 +123,10 @@ class Engine:
             if self.deepspeed.is_gradient_accumulation_boundary():
                 # Over all ranks, since all have to agree: those of a tensor-parallel group have the same loss.
                 loss_sum, stops = self._sum([total.item(), float(stop())], None)
-                mean = loss_sum / self.groups.tensor_size / max(1.0, targets)
-                self.heart.beat("optimizer")
+                mean = loss_sum / self.groups.tp_size / max(1.0, targets)
+                self.heartbeat.beat("optimizer")
                 norm = self._clip_without_zero()
-                self.optimizer.may_step = partial(self._is_finite, mean, norm)
+                self.optimizer.should_step = partial(self._is_finite, mean, norm)
             self.deepspeed.step()
         norm = self._gradient_norm() if norm is None else norm
         return StepResult(mean, norm, skipped=not self._is_finite(mean, norm), stop=stops > 0)
@@ -158,11 +161,11 @@ def deepspeed_config(recipe: Recipe, groups: ParallelGroups) -> dict[str, Any]:
     Its data-parallel ranks are our replicas: it counts context-parallel ranks' batches as different ones.
     """
     train, stage = recipe.train, recipe.parallel.zero_stage
-    accumulation = train.accumulation(recipe.model, groups.data_size)
+    accumulation = train.accumulation(recipe.model, groups.dp_size)
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": train.device_batch,
         "gradient_accumulation_steps": accumulation,
-        "train_batch_size": train.device_batch * accumulation * groups.replica_size,
+        "train_batch_size": train.device_batch * accumulation * groups.dp_cp_size,
         "gradient_clipping": recipe.optimizer.clip if stage > 0 else 0.0,
         "zero_optimization": {"stage": stage},
         "zero_allow_untested_optimizer": True,  # "untested" is every optimizer that is not DeepSpeed's own

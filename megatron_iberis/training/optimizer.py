@@ -48,7 +48,7 @@ class IberisOptimizer(torch.optim.Optimizer):
         super().__init__(groups, {})
         self._groups = list(self.param_groups)
         self._exchanges: dict[tuple[int, ...], Exchange] = {}
-        self.may_step: Callable[[], bool] = lambda: True
+        self.should_step: Callable[[], bool] = lambda: True
         """Asked when DeepSpeed has reduced and clipped: False leaves weights and state exactly as they are."""
         self._bound: tuple[dict[int, FlatTensor], ParallelGroups, bool] | None = None
 
@@ -72,7 +72,7 @@ class IberisOptimizer(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Any = None) -> None:
         """One update of whatever groups and tensors DeepSpeed has put into `param_groups` for this call."""
-        if not self.may_step():
+        if not self.should_step():
             return
         for group in self.param_groups:
             if not group["params"]:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from megatron_iberis.config import Recipe
 from megatron_iberis.data.batches import BatchPlan, SampleSource, micro_batches, prefetch
-from megatron_iberis.training.bad_steps import BadSteps
+from megatron_iberis.monitor.monitor import Monitor, StepMetrics
+from megatron_iberis.resilience.heartbeat import Heartbeat
 from megatron_iberis.training.engine import Engine, StepResult
-from megatron_iberis.training.heart import Heart
-from megatron_iberis.training.monitor import Monitor, Progress
 from megatron_iberis.training.schedule import muon_momentum
+from megatron_iberis.training.skipped_steps import SkippedSteps
 
 
 @dataclass(frozen=True)
@@ -59,40 +59,42 @@ def train(
     """
     steps, groups = recipe.train.steps, engine.groups
     plan = BatchPlan(
-        global_batch=recipe.train.batch_tokens // recipe.model.context,
+        global_batch=recipe.train.batch_tokens // recipe.model.sequence_length,
         micro_batch=recipe.train.device_batch,
-        rank=groups.data_rank,
-        ranks=groups.data_size,
+        rank=groups.dp_rank,
+        ranks=groups.dp_size,
     )
     folder = Path(recipe.run.folder) if monitor else None
-    bad = BadSteps(folder, source, plan.global_batch, recipe.train.max_bad_steps)
+    bad = SkippedSteps(folder, source, plan.global_batch, recipe.train.max_skipped_steps)
     if first_step == 0:
-        _do_what_is_due(between, 0, steps, engine.heart)
+        _do_what_is_due(between, 0, steps, engine.heartbeat)
     batches = prefetch(micro_batches(source, plan, first_step, steps))
     for step in range(first_step, steps):
         started = time.monotonic()
-        engine.heart.beat("data", step + 1)
+        engine.heartbeat.beat("data", step + 1)
         result = engine.step(step, [next(batches) for _ in range(plan.accumulation)], stop)
         if monitor:
             monitor.step(_progress(recipe, engine, step, result, time.monotonic() - started))
         problem = bad.add(step, result)
         if monitor and problem:
             monitor.note(problem)
-        _do_what_is_due(between, step + 1, steps, engine.heart, result.stop)
+        _do_what_is_due(between, step + 1, steps, engine.heartbeat, result.stop)
         if result.stop:
             return step + 1
     return steps
 
 
-def _do_what_is_due(between: Sequence[Periodic], done: int, steps: int, heart: Heart, stop: bool = False) -> None:
+def _do_what_is_due(
+    between: Sequence[Periodic], done: int, steps: int, heartbeat: Heartbeat, stop: bool = False
+) -> None:
     for periodic in between:
         if periodic.is_due(done, steps, stop):
-            heart.beat(periodic.phase)
+            heartbeat.beat(periodic.phase)
             periodic.action(done)
 
 
-def _progress(recipe: Recipe, engine: Engine, step: int, result: StepResult, seconds: float) -> Progress:
-    return Progress(
+def _progress(recipe: Recipe, engine: Engine, step: int, result: StepResult, seconds: float) -> StepMetrics:
+    return StepMetrics(
         step=step,
         loss=result.loss,
         gradient_norm=result.gradient_norm,

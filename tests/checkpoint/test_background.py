@@ -16,9 +16,9 @@ from megatron_iberis.checkpoint.save import CheckpointWriter
 from megatron_iberis.checkpoint.verify import damage
 from megatron_iberis.config import Recipe
 from tests.conftest import Corpus
-from tests.ranks import Ranks, groups_of
-from tests.stages.runs import checkpoint_tensors, log, pretrain, words
-from tests.training.golden_runs import recipe
+from tests.support.golden_runs import recipe
+from tests.support.ranks import Ranks, groups_of
+from tests.support.runs import checkpoint_tensors, log, pretrain, words
 
 LAYOUTS: list[tuple[int, dict[str, Any]]] = [
     (1, {"zero_stage": 0}),
@@ -32,7 +32,7 @@ LAYOUTS: list[tuple[int, dict[str, Any]]] = [
 def writer_of(root: Path, wanted: Recipe) -> tuple[Any, CheckpointWriter]:
     from megatron_iberis.training.engine import Engine
 
-    groups = groups_of(wanted.parallel.tensor)
+    groups = groups_of(wanted.parallel.tp)
     engine = Engine(wanted, groups, torch.device("cpu"))
     state, pieces = engine.optimizer.state, engine.shards
     return engine, CheckpointWriter(root, wanted, None, engine.layout, state, pieces, groups, engine.replicated)

@@ -12,8 +12,8 @@ from megatron_iberis.checkpoint.load import Checkpoint
 from megatron_iberis.config import load_recipe
 from megatron_iberis.model.reference import ReferenceIberis
 from tests.conftest import Corpus
-from tests.ranks import Ranks
-from tests.stages.runs import checkpoint_tensors, log, pretrain, stop_after, words
+from tests.support.ranks import Ranks
+from tests.support.runs import checkpoint_tensors, log, pretrain, stop_after, words
 
 BARE = {"train__eval_every": "0", "train__sample_every": "0", "train__eval_tokens": "64", "train__dtype": "fp32"}
 SEQUENCE = {"parallel__tensor": "2", "parallel__sequence": "true", "train__device_batch": "8"}

@@ -10,8 +10,8 @@ from megatron_iberis.checkpoint import files
 from megatron_iberis.checkpoint.verify import damage, describe, write_manifest
 from megatron_iberis.config import CheckpointConfig
 from tests.conftest import Corpus
-from tests.ranks import Ranks
-from tests.stages.runs import pretrain, words
+from tests.support.ranks import Ranks
+from tests.support.runs import pretrain, words
 
 
 def make(root: Path, *steps: int) -> None:

@@ -18,8 +18,8 @@ from megatron_iberis.checkpoint.load import Checkpoint
 from megatron_iberis.checkpoint.save import FORMAT
 from tests.checkpoint.test_checkpoint import BARE
 from tests.conftest import Corpus
-from tests.ranks import Ranks
-from tests.stages.runs import log, pretrain, stop_after, words
+from tests.support.ranks import Ranks
+from tests.support.runs import log, pretrain, stop_after, words
 
 FIVE, TEN = "step-00000005", "step-00000010"
 

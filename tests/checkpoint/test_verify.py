@@ -11,8 +11,8 @@ import pytest
 from megatron_iberis.checkpoint import files, verify
 from megatron_iberis.inference.load import load_model
 from tests.conftest import Corpus
-from tests.ranks import Ranks
-from tests.stages.runs import log, pretrain, words
+from tests.support.ranks import Ranks
+from tests.support.runs import log, pretrain, words
 
 
 def cut(path: Path) -> None:

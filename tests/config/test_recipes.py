@@ -32,10 +32,10 @@ def test_resolving_twice_changes_nothing() -> None:
 
 
 def test_both_forms_of_an_override_mean_the_same() -> None:
-    spaced = load_recipe("d12", ["--train.steps", "7", "--parallel.tensor", "2", "--parallel.sequence"])
-    joined = load_recipe("d12", ["--train.steps=7", "--parallel.tensor=2", "--parallel.sequence=true"])
+    spaced = load_recipe("d12", ["--train.steps", "7", "--parallel.tp", "2", "--parallel.sequence_parallel"])
+    joined = load_recipe("d12", ["--train.steps=7", "--parallel.tp=2", "--parallel.sequence_parallel=true"])
     assert spaced == joined
-    assert (spaced.train.steps, spaced.parallel.tensor, spaced.parallel.sequence) == (7, 2, True)
+    assert (spaced.train.steps, spaced.parallel.tp, spaced.parallel.sequence_parallel) == (7, 2, True)
 
 
 def test_the_last_override_wins() -> None:

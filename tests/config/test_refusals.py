@@ -23,7 +23,7 @@ UNKNOWN = [
     ("--zzz.depth", "unknown section [zzz]: use one of model, parallel, optimizer, train"),
     ("--model.dept", "unknown setting model.dept: did you mean model.depth?"),
     ("--parallel.zero_stag", "unknown setting parallel.zero_stag: did you mean parallel.zero_stage?"),
-    ("--parallel.qqq", "unknown setting parallel.qqq: use one of parallel.tensor, parallel.sequence"),
+    ("--parallel.qqq", "unknown setting parallel.qqq: use one of parallel.tp, parallel.sequence_parallel"),
     ("--model.depth.x", "'depth' is a value, not a section"),
 ]
 
@@ -115,7 +115,10 @@ def test_a_missing_recipe_is_answered_with_those_there_are(tmp_path: Path) -> No
 
 RANGES = [
     *[(f"model.{name}", "-1", "at least 1") for name in ("depth", "width", "heads", "kv_heads", "mlp_hidden")],
-    *[(f"model.{name}", "0", "at least 1") for name in ("depth", "slc_rate", "kernel", "context", "head_size")],
+    *[
+        (f"model.{name}", "0", "at least 1")
+        for name in ("depth", "slc_rate", "kernel", "sequence_length", "head_size")
+    ],
     ("model.mlp_ratio", "0", "must be positive"),
     ("model.mlp_ratio", "-4", "must be positive"),
     ("model.vocab_size", "1", "at least 2"),
@@ -124,7 +127,7 @@ RANGES = [
     ("model.softcap", "100", "must be positive and at most 40"),
     ("model.rope_base", "0", "must be positive"),
     ("model.norm_eps", "0", "must be positive"),
-    ("parallel.tensor", "0", "at least 1"),
+    ("parallel.tp", "0", "at least 1"),
     ("parallel.timeout_minutes", "0", "must be positive and at most 100,000"),
     ("parallel.timeout_minutes", "1e30", "must be positive and at most 100,000"),
     *[(f"optimizer.{n}_lr", "-0.1", "must not be negative") for n in ("matrix", "embedding", "unembedding")],
@@ -154,18 +157,24 @@ IMPOSSIBLE = [
     ("--model.heads 1280", "gives 1 channels a head: rotary embedding needs an even number; change model.heads"),
     ("--model.kv_heads 3", "10 query heads cannot share 3 key-value heads: set model.kv_heads to 1, 2, 5 or 10"),
     ("--model.kv_heads 20", "10 query heads cannot share 20 key-value heads"),
-    ("--parallel.tensor 4", "10 heads cannot be split over tensor-parallel size 4: use 1, 2, 5 or 10"),
+    ("--parallel.tp 4", "10 heads cannot be split over tensor-parallel size 4: use 1, 2, 5 or 10"),
     (
-        "--parallel.tensor 2 --model.mlp_hidden 5121",
+        "--parallel.tp 2 --model.mlp_hidden 5121",
         "model.mlp_hidden 5121 cannot be split over tensor-parallel size",
     ),
-    ("--parallel.sequence", "parallel.sequence needs tensor parallelism: set parallel.tensor to 2 or more"),
     (
-        "--parallel.sequence --parallel.tensor 2 --model.context 2047 --train.batch_tokens 65504",
-        "model.context 2047 cannot be split over 2 ranks (context-parallel 1 x sequence-parallel 2)",
+        "--parallel.sequence_parallel",
+        "parallel.sequence_parallel needs tensor parallelism: set parallel.tp to 2 or more",
+    ),
+    (
+        "--parallel.sequence_parallel --parallel.tp 2 --model.sequence_length 2047 --train.batch_tokens 65504",
+        "model.sequence_length 2047 cannot be split over 2 ranks (context-parallel 1 x sequence-parallel 2)",
     ),
     ("--parallel.zero_stage 0", "set parallel.zero_stage to 1, 2 or 3, or train.dtype to fp32"),
-    ("--train.batch_tokens 1000", "train.batch_tokens 1000 is no multiple of train.device_batch x model.context"),
+    (
+        "--train.batch_tokens 1000",
+        "train.batch_tokens 1000 is no multiple of train.device_batch x model.sequence_length",
+    ),
     (
         "--train.tokens_per_parameter 0",
         "no horizon: set train.steps, train.target_flops or train.tokens_per_parameter",

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megatron_iberis.data.batches import BatchPlan, TokenBatches, micro_batches, prefetch
-from megatron_iberis.data.samples import SampleOrder
-from megatron_iberis.data.token_file import TokenFile, TokenFileWriter
+from megatron_iberis.data.batches import BatchPlan, ConcatSource, micro_batches, prefetch
+from megatron_iberis.data.order.concatenated import SampleOrder
+from megatron_iberis.data.token_files.reader import TokenFile, TokenFileWriter
 
 VOCAB, N, T = 1000, 500, 7
 
@@ -26,7 +26,7 @@ def file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def source(file):
-    return TokenBatches(file, SampleOrder(N, T, seed=3, shuffle=True), VOCAB)
+    return ConcatSource(file, SampleOrder(N, T, seed=3, shuffle=True), VOCAB)
 
 
 def plans(global_batch):
@@ -70,7 +70,7 @@ def test_an_epoch_trains_every_token_once(source):
 
 def test_positions_are_places_in_documents_as_far_as_they_lie_in_the_row(file, source):
     assert source.read(0, 3).positions is None
-    masked = TokenBatches(file, source.order, VOCAB, document_mask=True)
+    masked = ConcatSource(file, source.order, VOCAB, document_mask=True)
     batch = masked.read(0, 71)
     begins = {0, 100, 250}
     for tokens, positions in zip(batch.tokens.tolist(), batch.positions.tolist(), strict=True):
@@ -84,7 +84,7 @@ def test_a_file_of_one_document_follows_upon_itself_as_another(tmp_path):
     with TokenFileWriter(tmp_path / "f", VOCAB) as writer:
         writer.add_documents(np.arange(5), [5])
     one = TokenFile(tmp_path / "f")
-    batch = TokenBatches(one, SampleOrder(5, 4, seed=1, shuffle=True), VOCAB, document_mask=True).read(0, 8)
+    batch = ConcatSource(one, SampleOrder(5, 4, seed=1, shuffle=True), VOCAB, document_mask=True).read(0, 8)
     starts = [row.index(0) if 0 in row else 4 for row in batch.tokens.tolist()]
     assert batch.positions.tolist() == [[*range(s), *range(4 - s)] for s in starts]
 
@@ -144,7 +144,7 @@ def test_prefetch_ends_with_its_consumer():
 
 
 def test_token_file_of_another_vocabulary_is_named(file):
-    source = TokenBatches(file, SampleOrder(N, T, 3, shuffle=False), vocab_size=490)
+    source = ConcatSource(file, SampleOrder(N, T, 3, shuffle=False), vocab_size=490)
     source.read(0, 60)
     with pytest.raises(ValueError, match=r"f\.bin holds token 490 and the model knows 490: .*tokenizer"):
         source.read(0, 70)
@@ -152,7 +152,7 @@ def test_token_file_of_another_vocabulary_is_named(file):
 
 def test_order_of_another_file_is_refused(file):
     with pytest.raises(ValueError, match="make the order from the file"):
-        TokenBatches(file, SampleOrder(N + 1, T, 3, shuffle=True), VOCAB)
+        ConcatSource(file, SampleOrder(N + 1, T, 3, shuffle=True), VOCAB)
 
 
 def test_batch_that_does_not_divide_is_named():

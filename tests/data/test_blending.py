@@ -9,10 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from megatron_iberis.data.batches import Mixture, TokenBatches
-from megatron_iberis.data.blending import Blend, Part, read_mixture
-from megatron_iberis.data.samples import SampleOrder
-from megatron_iberis.data.token_file import TokenFile, TokenFileWriter
+from megatron_iberis.data.batches import ConcatSource, Mixture
+from megatron_iberis.data.order.blending import Blend, Part, read_mixture
+from megatron_iberis.data.order.concatenated import SampleOrder
+from megatron_iberis.data.token_files.reader import TokenFile, TokenFileWriter
 
 PLACES = 2500  # more than two blocks of the formula
 
@@ -139,7 +139,7 @@ def sources(tmp_path_factory):
         prefix = tmp_path_factory.mktemp("mixture") / str(number)
         with TokenFileWriter(prefix, 1000) as writer:
             writer.add_document(np.arange(size) + 200 * number)
-        made.append(TokenBatches(TokenFile(prefix), SampleOrder(size, 4, seed=number, shuffle=True), 1000))
+        made.append(ConcatSource(TokenFile(prefix), SampleOrder(size, 4, seed=number, shuffle=True), 1000))
     return made
 
 

@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from megatron_iberis.data.token_file import TokenFile, TokenFileWriter
+from megatron_iberis.data.token_files.reader import TokenFile, TokenFileWriter
 
 # Writes `rounds` times 100,000 documents; prints what it is told when that fails.
 PROGRAM = """
 import resource, sys, numpy as np
-from megatron_iberis.data.token_file import TokenFileWriter
+from megatron_iberis.data.token_files.reader import TokenFileWriter
 prefix, rounds, length, limit = sys.argv[1], *map(int, sys.argv[2:])
 if limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

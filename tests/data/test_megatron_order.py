@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from megatron_iberis._C import megatron_sample_index
 from megatron_iberis.data.batches import megatron_batches
-from megatron_iberis.data.megatron_order import open_megatron_order
-from megatron_iberis.data.token_file import TokenFile, TokenFileWriter
+from megatron_iberis.data.order.megatron import open_megatron_order
+from megatron_iberis.data.token_files.reader import TokenFile, TokenFileWriter
 
 helpers = pytest.importorskip("megatron.core.datasets.helpers_cpp", reason="megatron-core without its C++ helper")
 

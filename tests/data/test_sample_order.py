@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megatron_iberis._C import permute
-from megatron_iberis.data.samples import SampleOrder
+from megatron_iberis.data.order.concatenated import SampleOrder
 
 MASK = 2**64 - 1
 G = 0x9E3779B97F4A7C15
@@ -105,7 +105,7 @@ def test_the_billionth_sample_costs_what_the_first_does():
 @pytest.mark.parametrize(("n", "t"), [(2048, 2048), (0, 1), (10, 2048)])
 def test_a_file_too_short_is_named(n, t):
     with pytest.raises(
-        ValueError, match=rf"holds {n} tokens.* one sequence of {t} .*lower --model.context or add text"
+        ValueError, match=rf"holds {n} tokens.* one sequence of {t} .*lower --model.sequence_length or add text"
     ):
         SampleOrder(n, t, 1, shuffle=True)
 

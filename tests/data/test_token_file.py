@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megatron_iberis.data.token_file import TokenFile, TokenFileWriter, token_dtype
+from megatron_iberis.data.token_files.reader import TokenFile, TokenFileWriter, token_dtype
 
 
 def write(prefix, documents=((5, 6, 7), (), (8, 9)), vocab_size=100, manifest=None):
@@ -251,7 +251,7 @@ def test_the_writer_needs_no_more_memory_for_more_documents(tmp_path):
     """Three million documents add less than 16 MB; lists of their lengths would add far more than 100 MB."""
     program = f"""
 import json, resource, numpy as np
-from megatron_iberis.data.token_file import TokenFileWriter
+from megatron_iberis.data.token_files.reader import TokenFileWriter
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 with TokenFileWriter({str(tmp_path / "f")!r}, 100) as writer:
     part = np.ones(10_000, np.int64)

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 
 from megatron_iberis.config import ModelConfig
-from megatron_iberis.data.batches import TokenBatches
-from megatron_iberis.data.samples import SampleOrder
-from megatron_iberis.data.token_file import TokenFile, TokenFileWriter
+from megatron_iberis.data.batches import ConcatSource
+from megatron_iberis.data.order.concatenated import SampleOrder
+from megatron_iberis.data.token_files.reader import TokenFile, TokenFileWriter
 from megatron_iberis.evaluation.bits_per_byte import TextLoss, evaluate
 from megatron_iberis.evaluation.unigram import unigram_loss
 from megatron_iberis.model.initialization import build_model, fill_parameters
@@ -22,8 +22,8 @@ from megatron_iberis.model.parameters import shards
 from megatron_iberis.model.reference import ReferenceIberis
 from megatron_iberis.tokenizer import Tokenizer
 from tests.conftest import Corpus
-from tests.model.comparison import randomise
-from tests.ranks import Ranks, groups_of
+from tests.support.comparison import randomise
+from tests.support.ranks import Ranks, groups_of
 
 TEXTS = [
     "The moon was bright, and nobody slept.",
@@ -33,7 +33,7 @@ TEXTS = [
     "駅まで歩いて10分です。It takes ten minutes to walk to the station.",
 ]
 T = 16
-MODEL = ModelConfig(depth=2, width=32, heads=2, vocab_size=601, context=T).resolved()
+MODEL = ModelConfig(depth=2, width=32, heads=2, vocab_size=601, sequence_length=T).resolved()
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +56,9 @@ def reference() -> ReferenceIberis:
     return model
 
 
-def source(prefix: Path) -> TokenBatches:
+def source(prefix: Path) -> ConcatSource:
     file = TokenFile(prefix)
-    return TokenBatches(file, SampleOrder(file.num_tokens, T, 0, shuffle=False), MODEL.vocab_size)
+    return ConcatSource(file, SampleOrder(file.num_tokens, T, 0, shuffle=False), MODEL.vocab_size)
 
 
 def evaluated(prefix: Path, tokenizer: Path, tensor: int, samples: int, micro_batches: list[int]) -> list[TextLoss]:

@@ -9,19 +9,19 @@ import torch
 
 from megatron_iberis.checkpoint.load import Checkpoint
 from megatron_iberis.config import ModelConfig
-from megatron_iberis.inference.generate import continue_prompt, pick
+from megatron_iberis.inference.exact import continue_prompt, pick
 from megatron_iberis.inference.load import load_model
 from megatron_iberis.model.initialization import build_model, fill_parameters
 from megatron_iberis.model.parameters import shards
 from megatron_iberis.model.reference import ReferenceIberis
 from tests.conftest import Corpus
-from tests.model.comparison import randomise
-from tests.ranks import Ranks, groups_of
-from tests.stages.runs import pretrain, words
+from tests.support.comparison import randomise
+from tests.support.ranks import Ranks, groups_of
+from tests.support.runs import pretrain, words
 
 CPU = torch.device("cpu")
 MODEL = ModelConfig(
-    depth=4, width=32, heads=4, kv_heads=2, vocab_size=61, context=16, inner_norm=True, mlp_hidden=48
+    depth=4, width=32, heads=4, kv_heads=2, vocab_size=61, sequence_length=16, inner_norm=True, mlp_hidden=48
 ).resolved()
 PROMPT = [7, 3, 3, 11, 60, 2, 5]
 
@@ -45,12 +45,15 @@ def continued(tensor: int, sequence: bool, prompts: list[list[int]], count: int,
     """Runs on a rank: greedy continuations by a model of this layout."""
     model = build_model(MODEL, groups_of(tensor), sequence)
     fill_parameters(shards(model), reference().state_dict())
-    return [continue_prompt(model, p, count, CPU, context=MODEL.context, multiple=multiple) for p in prompts]
+    return [
+        continue_prompt(model, p, count, CPU, sequence_length=MODEL.sequence_length, multiple=multiple)
+        for p in prompts
+    ]
 
 
 def test_greedy_is_the_argmax_at_any_layout(one_rank: Ranks, two_ranks: Ranks) -> None:
     prompts = [PROMPT[:length] for length in (1, 2, 7)]  # 12 more leave the context window of 16
-    wanted = [likeliest(reference(), prompt, 12, MODEL.context) for prompt in prompts]
+    wanted = [likeliest(reference(), prompt, 12, MODEL.sequence_length) for prompt in prompts]
     for multiple in (1, 4):
         assert one_rank(continued, 1, False, prompts, 12, multiple) == [wanted]
     assert two_ranks(continued, 2, False, prompts, 12, 2) == [wanted, wanted]
@@ -59,9 +62,9 @@ def test_greedy_is_the_argmax_at_any_layout(one_rank: Ranks, two_ranks: Ranks) -
 
 def test_only_the_context_window_is_looked_at() -> None:
     model, beginning = reference(), [1, 2, 3, 4, 5, 6, 7, 8, 9]
-    window = continue_prompt(model, PROMPT, 6, CPU, context=len(PROMPT))
-    assert continue_prompt(model, beginning + PROMPT, 6, CPU, context=len(PROMPT)) == window
-    assert continue_prompt(model, beginning + PROMPT, 6, CPU, context=64) == likeliest(
+    window = continue_prompt(model, PROMPT, 6, CPU, sequence_length=len(PROMPT))
+    assert continue_prompt(model, beginning + PROMPT, 6, CPU, sequence_length=len(PROMPT)) == window
+    assert continue_prompt(model, beginning + PROMPT, 6, CPU, sequence_length=64) == likeliest(
         model, beginning + PROMPT, 6, 64
     )
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from megatron_iberis.kernels.linear_cross_entropy import chunked, linear_cross_entropy, reference
-from tests.ranks import Ranks, groups_of
+from megatron_iberis.kernels.linear_cross_entropy import linear_cross_entropy, reference
+from megatron_iberis.kernels.linear_cross_entropy import portable as chunked
+from tests.support.ranks import Ranks, groups_of
 
 SOFTCAP = 15.0
 Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -115,14 +116,14 @@ def split(tokens: int, vocab: int, rows: int, size: float) -> list[np.ndarray]:
     """Runs on a rank: loss, sum of the ranks' gradients of hidden, this rank's rows of the head's gradient."""
     groups = groups_of(2)
     hidden, weight, targets = inputs(tokens, vocab, size=size)
-    first = groups.tensor_rank * rows
+    first = groups.tp_rank * rows
     padded = torch.full((2 * rows, weight.shape[1]), 1e3)  # what padding holds must not matter
     padded[:vocab] = weight.detach()
     local = padded[first : first + rows].clone().requires_grad_()
     padding = min(rows, max(0, first + rows - vocab))
-    loss = linear_cross_entropy(hidden, local, targets, SOFTCAP, first, padding, groups.tensor)
+    loss = linear_cross_entropy(hidden, local, targets, SOFTCAP, first, padding, groups.tp)
     d_hidden, d_weight = torch.autograd.grad(loss * 0.37, (hidden, local))
-    torch.distributed.all_reduce(d_hidden, group=groups.tensor)
+    torch.distributed.all_reduce(d_hidden, group=groups.tp)
     return [loss.detach().numpy(), d_hidden.numpy(), d_weight.numpy()]
 
 

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from megatron_iberis.config import ModelConfig
-from tests.model.comparison import deviations
-from tests.ranks import Ranks
+from tests.support.comparison import deviations
+from tests.support.ranks import Ranks
 
 quickly = settings(
     max_examples=30, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -32,7 +32,7 @@ def shapes(draw: Any, tensor_size: int = 1) -> ModelConfig:
         slc_rate=draw(st.integers(1, 4)),
         kernel=draw(st.integers(1, 5)),
         vocab_size=draw(st.integers(2, 300)),
-        context=tensor_size * draw(st.integers(1, 12)),
+        sequence_length=tensor_size * draw(st.integers(1, 12)),
         softcap=draw(st.sampled_from([1.0, 5.0, 15.0])),
         rope_base=draw(st.sampled_from([100.0, 10000.0])),
     ).resolved()
@@ -62,7 +62,7 @@ def test_any_shape_at_tp2_equals_reference(
     check(two_ranks(deviations, config, 2, sequence_parallel, seed), slack=4)
 
 
-SMALL = ModelConfig(depth=3, width=32, heads=4, mlp_hidden=64, vocab_size=64, context=16, inner_norm=True)
+SMALL = ModelConfig(depth=3, width=32, heads=4, mlp_hidden=64, vocab_size=64, sequence_length=16, inner_norm=True)
 
 
 @pytest.mark.parametrize("sequence_parallel", [False, True])
@@ -73,7 +73,7 @@ SMALL = ModelConfig(depth=3, width=32, heads=4, mlp_hidden=64, vocab_size=64, co
         pytest.param({"vocab_size": 3}, id="vocabulary-of-three"),
         pytest.param({"kv_heads": 1}, id="fewer-key-value-heads-than-ranks"),
         pytest.param({"heads": 6, "kv_heads": 3, "width": 48}, id="key-value-heads-that-2-does-not-divide"),
-        pytest.param({"context": 2, "kernel": 5}, id="rows-shorter-than-the-kernel"),
+        pytest.param({"sequence_length": 2, "kernel": 5}, id="rows-shorter-than-the-kernel"),
         pytest.param({"slc_rate": 1}, id="attention-only"),
         pytest.param({"depth": 1}, id="one-layer"),
     ],

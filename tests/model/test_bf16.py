@@ -9,10 +9,10 @@ from megatron_iberis.config import ModelConfig
 from megatron_iberis.model.initialization import build_model, fill_parameters
 from megatron_iberis.model.parameters import shards
 from megatron_iberis.model.reference import ReferenceIberis
-from tests.model.comparison import random_batch, randomise
-from tests.ranks import Ranks, groups_of
+from tests.support.comparison import random_batch, randomise
+from tests.support.ranks import Ranks, groups_of
 
-CONFIG = ModelConfig(depth=4, width=64, heads=4, kv_heads=2, vocab_size=257, context=64)
+CONFIG = ModelConfig(depth=4, width=64, heads=4, kv_heads=2, vocab_size=257, sequence_length=64)
 
 
 def deviations(config: ModelConfig, tensor_size: int, sequence_parallel: bool) -> dict[str, float]:

@@ -10,14 +10,14 @@ from megatron_iberis.config import ModelConfig
 from megatron_iberis.model.initialization import build_model, fill_parameters
 from megatron_iberis.model.parameters import shards
 from megatron_iberis.model.reference import ReferenceIberis
-from tests.model.comparison import random_batch, randomise
-from tests.ranks import Ranks, groups_of
+from tests.support.comparison import random_batch, randomise
+from tests.support.ranks import Ranks, groups_of
 
 LENGTHS = [[9, 1, 2, 20], [17, 15]]  # of the documents of two rows
 POSITIONS = torch.tensor([[t for n in row for t in range(n)] for row in LENGTHS])
 CONFIG = {
     kv: ModelConfig(
-        depth=5, width=32, heads=4, kv_heads=kv, mlp_hidden=64, vocab_size=63, context=32, inner_norm=kv == 4
+        depth=5, width=32, heads=4, kv_heads=kv, mlp_hidden=64, vocab_size=63, sequence_length=32, inner_norm=kv == 4
     )
     for kv in (1, 4)
 }
@@ -55,13 +55,13 @@ def deviations(kv_heads: int, tensor: int, sequence: bool, context: int, recompu
     found = model(tokens, targets, POSITIONS) / (targets >= 0).sum()
     found.backward()
     total = found.detach()
-    dist.all_reduce(total, group=groups.context)
+    dist.all_reduce(total, group=groups.cp)
     apart["loss"], apart["gradients"] = (total - loss).abs().item(), 0.0
     floor = 0.01 * max(gradient.norm().item() for gradient in gradients.values())
     for shard in shards(model):
         got, want = shard.parameter.grad, gradients[shard.name]
         assert got is not None
-        dist.all_reduce(got, group=groups.context)
+        dist.all_reduce(got, group=groups.cp)
         error = (got - shard.of(want)).norm() / want.norm().clamp(min=floor)
         apart["gradients"] = max(apart["gradients"], error.item())
     return apart

@@ -8,8 +8,8 @@ import torch.distributed as dist
 
 from megatron_iberis.model.initialization import build_model, fill_parameters
 from megatron_iberis.model.parameters import shards
-from tests.golden_cases import CASES, model_config, tensors
-from tests.ranks import Ranks, groups_of
+from tests.support.golden_cases import CASES, model_config, tensors
+from tests.support.ranks import Ranks, groups_of
 
 
 def deviations(
@@ -26,13 +26,13 @@ def deviations(
     loss = model(golden["input_ids"], targets) / (targets >= 0).sum()
     loss.backward()
     total = loss.detach()
-    dist.all_reduce(total, group=groups.context)  # each rank has the loss of its chunk
+    dist.all_reduce(total, group=groups.cp)  # each rank has the loss of its chunk
     gradients = tensors(case, "grads")
     worst = 0.0
     for shard in shards(model):
         want, got = shard.of(gradients[shard.name]), shard.parameter.grad
         assert got is not None
-        dist.all_reduce(got, group=groups.context)
+        dist.all_reduce(got, group=groups.cp)
         worst = max(worst, ((got - want).norm() / want.norm()).item())
     return {
         "logits": (logits - golden["logits"]).abs().max().item(),

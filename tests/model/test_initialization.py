@@ -11,10 +11,12 @@ import torch
 from megatron_iberis.config import ModelConfig
 from megatron_iberis.model.initialization import InitialWeights, build_model, fill_parameters
 from megatron_iberis.model.parameters import shards
-from tests.model.comparison import random_batch
-from tests.ranks import Ranks, groups_of
+from tests.support.comparison import random_batch
+from tests.support.ranks import Ranks, groups_of
 
-CONFIG = ModelConfig(depth=3, width=256, heads=4, kv_heads=1, vocab_size=1025, context=16, inner_norm=True).resolved()
+CONFIG = ModelConfig(
+    depth=3, width=256, heads=4, kv_heads=1, vocab_size=1025, sequence_length=16, inner_norm=True
+).resolved()
 SLC2, ATTENTION = "transformer.h.0.", "transformer.h.1."
 STANDARD_DEVIATIONS = {  # min(1, sqrt(fan_out / fan_in)) / sqrt(fan_in), and 1 for the embedding
     "transformer.wte.weight": 1.0,

@@ -12,7 +12,7 @@ from megatron_iberis.config import ModelConfig, load_recipe
 from megatron_iberis.model.initialization import build_model
 from megatron_iberis.model.parameters import shards
 from megatron_iberis.model.reference import ReferenceIberis
-from tests.ranks import Ranks, groups_of
+from tests.support.ranks import Ranks, groups_of
 
 PUBLISHED = {
     "d12": (376_240_128, [1, 4, 7, 10, 13, 15]),
@@ -26,7 +26,7 @@ def counts(configs: list[ModelConfig], tensor_size: int) -> list[int]:
     for config in configs:
         with torch.device("meta"):
             model = build_model(config, groups_of(tensor_size))
-        found.append(sum(math.prod(shard.shape) for shard in shards(model)))
+        found.append(sum(math.prod(shard.global_shape) for shard in shards(model)))
     return found
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from megatron_iberis.model.reference import ReferenceIberis
-from tests.golden_cases import CASES, model_config, tensors
+from tests.support.golden_cases import CASES, model_config, tensors
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from tests.conftest import Corpus
-from tests.stages.processes import ROOT
-from tests.stages.runs import words
+from tests.support.processes import ROOT
+from tests.support.runs import words
 
 
 def start(overrides: list[str], **environment: str) -> tuple[int, str]:

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from tests.conftest import Corpus
-from tests.multinode.nodes import ADDRESSES, CABLE, TwoNodes, UnavailableError
-from tests.ranks import Ranks
-from tests.stages.processes import ENVIRONMENT, ROOT
-from tests.stages.runs import checkpoint_tensors, pretrain, words
+from tests.support.nodes import ADDRESSES, CABLE, TwoNodes, UnavailableError
+from tests.support.processes import ENVIRONMENT, ROOT
+from tests.support.ranks import Ranks
+from tests.support.runs import checkpoint_tensors, pretrain, words
 
 TIMEOUT = 30  # seconds that a rank waits for another one: long enough for the start on a busy machine
 SETTINGS = {

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 
 from megatron_iberis.parallel.groups import DeepSpeedTopology, ParallelGroups
-from tests.ranks import Ranks
+from tests.support.ranks import Ranks
 
 
 def layout(tensor: int) -> dict[str, Any]:
@@ -22,8 +22,8 @@ def layout(tensor: int) -> dict[str, Any]:
         sums[kind] = total.item()
     core, topology = groups.collection(), DeepSpeedTopology(groups)
     return {
-        "tensor": (groups.tensor_ranks, groups.tensor_rank, groups.tensor_size),
-        "data": (groups.data_ranks, groups.data_rank, groups.data_size),
+        "tensor": (groups.tp_ranks, groups.tp_rank, groups.tp_size),
+        "data": (groups.dp_ranks, groups.dp_rank, groups.dp_size),
         "sums": sums,
         "core": (core.tp.size(), core.pp.size(), core.cp.size(), core.dp.size(), core.dp_cp.size()),
         "model_parallel": (
@@ -93,7 +93,7 @@ def test_processes_that_do_not_divide_are_answered_with_what_works(two_ranks: Ra
     for message in two_ranks(refused, 3):
         assert "2 processes cannot be split into tensor-parallel groups of 3" in message
         assert "start a multiple of 3" in message
-        assert "set parallel.tensor to a divisor of 2" in message
+        assert "set parallel.tp to a divisor of 2" in message
     assert "start a multiple of 2" in one_rank(refused, 2)[0]
 
 

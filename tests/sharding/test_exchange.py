@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from megatron_iberis.model.parameters import Shard
 from megatron_iberis.sharding.exchange import Exchange
 from megatron_iberis.sharding.layout import Piece
-from tests.ranks import Ranks, groups_of
+from tests.support.ranks import Ranks, groups_of
 
 quickly = settings(
     max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -87,13 +87,13 @@ def round_trip(seed: int, parts: int, replicated: bool, dtype: torch.dtype) -> d
     rng, groups = random.Random(seed), groups_of(parts)  # the same draws on every rank
     tensors = specs(rng, parts)
     wanted = {name: full(spec, name) for name, spec in tensors.items()}
-    local = {name: part(spec, wanted[name], groups.tensor_rank, parts) for name, spec in tensors.items()}
+    local = {name: part(spec, wanted[name], groups.tp_rank, parts) for name, spec in tensors.items()}
     shards = {
         name: Shard(name, "matrix", torch.nn.Parameter(local[name]), s.shape, tuple(local[name].shape), s.dim, 0)
         for name, s in tensors.items()
     }
-    dealt = cut(rng, local, 1 if replicated else groups.data_size)
-    pieces, flats = lay_out(dealt[0 if replicated else groups.data_rank])
+    dealt = cut(rng, local, 1 if replicated else groups.dp_size)
+    pieces, flats = lay_out(dealt[0 if replicated else groups.dp_rank])
     gaps = [torch.ones_like(flat, dtype=torch.bool) for flat in flats]
 
     def runs_and(tensors: dict[str, torch.Tensor]) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -114,7 +114,7 @@ def round_trip(seed: int, parts: int, replicated: bool, dtype: torch.dtype) -> d
 
     changed = {name: 2 * tensor + 1 for name, tensor in wanted.items()}
     exchange.scatter({name: changed[name] for name in exchange.owned}, flats, dtype)
-    after = {name: part(spec, changed[name], groups.tensor_rank, parts) for name, spec in tensors.items()}
+    after = {name: part(spec, changed[name], groups.tp_rank, parts) for name, spec in tensors.items()}
     for run, values in runs_and(after):
         assert torch.equal(run, values.to(dtype).float())
     for flat, gap in zip(flats, gaps, strict=True):

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.ranks import Ranks
-from tests.training.small_engines import Layout, engine, own_micro_batches, recipe, start_weights
+from tests.support.ranks import Ranks
+from tests.support.small_engines import Layout, engine, own_micro_batches, recipe, start_weights
 
 
 def survey(layout: Layout, dtype: str) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def survey(layout: Layout, dtype: str) -> dict[str, Any]:
 LAYOUTS = [
     *(Layout(stage=stage, rows=4) for stage in (0, 1, 2, 3)),
     Layout(stage=3, rows=4, sub_groups=True),
-    *(Layout(stage=stage, tensor=2) for stage in (0, 1, 2, 3)),
+    *(Layout(stage=stage, tp=2) for stage in (0, 1, 2, 3)),
 ]
 
 
@@ -52,7 +52,7 @@ def test_every_element_lies_in_one_place_and_is_there(two_ranks: Ranks, layout: 
     found = two_ranks(survey, layout, dtype)
     for name, shape in found[0]["shape"].items():
         counts = [rank["seen"][name] for rank in found]
-        if layout.tensor == 1 and layout.stage > 0:
+        if layout.tp == 1 and layout.stage > 0:
             counts = [counts[0] + counts[1]]  # the data-parallel ranks share one copy
         for count in counts:
             assert torch.equal(count, torch.ones(torch.Size(shape).numel(), dtype=torch.int64)), name

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Corpus
-from tests.ranks import Ranks
-from tests.stages.runs import log, pretrain, words
+from tests.support.ranks import Ranks
+from tests.support.runs import log, pretrain, words
 
 
 @pytest.mark.parametrize("mask", ["false", "true"])
-@pytest.mark.parametrize("packing", ["running", "best_fit", "megatron"])
+@pytest.mark.parametrize("packing", ["concat", "best_fit", "megatron"])
 def test_losses_at_two_ranks_are_those_of_one(
     one_rank: Ranks, two_ranks: Ranks, tmp_path: Path, corpus: Corpus, packing: str, mask: str
 ) -> None:

@@ -12,8 +12,8 @@ import pytest
 from megatron_iberis.data.batches import Batch, SampleSource
 from megatron_iberis.training.engine import Engine, StepResult
 from tests.conftest import Corpus
-from tests.ranks import Ranks
-from tests.stages.runs import log, pretrain, words
+from tests.support.ranks import Ranks
+from tests.support.runs import log, pretrain, words
 
 
 @dataclass

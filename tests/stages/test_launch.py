@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from tests.conftest import Corpus
-from tests.stages.processes import BIN, start
-from tests.stages.runs import checkpoint_tensors, log, words
+from tests.support.processes import BIN, start
+from tests.support.runs import checkpoint_tensors, log, words
 
 FINAL = Path("checkpoints") / "step-00000010"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Corpus
-from tests.stages.runs import words
+from tests.support.runs import words
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "demo.sh"
 
@@ -37,12 +37,12 @@ def test_unknown_setting_is_named_with_a_suggestion() -> None:
 
 
 def test_tensor_parallel_size_that_does_not_divide_the_heads_lists_those_that_do() -> None:
-    said = refused("--model.heads", "4", "--parallel.tensor", "3")
+    said = refused("--model.heads", "4", "--parallel.tp", "3")
     assert "4 heads cannot be split over tensor-parallel size 3: use 1, 2 or 4." in said
 
 
 def test_processes_that_tensor_parallelism_does_not_divide_are_refused() -> None:
-    said = refused("--parallel.tensor", "2", WORLD_SIZE="3")
+    said = refused("--parallel.tp", "2", WORLD_SIZE="3")
     assert "3 processes cannot be split into tensor-parallel groups of 2" in said
 
 

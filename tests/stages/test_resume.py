@@ -9,8 +9,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.conftest import Corpus
-from tests.ranks import Ranks
-from tests.stages.runs import checkpoint_tensors, log, pretrain, stop_after, words
+from tests.support.ranks import Ranks
+from tests.support.runs import checkpoint_tensors, log, pretrain, stop_after, words
 
 LAYOUTS = [
     (1, {"parallel__zero_stage": "0", "train__dtype": "fp32"}),

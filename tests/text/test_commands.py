@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from megatron_iberis.data.token_file import TokenFile
+from megatron_iberis.data.token_files.reader import TokenFile
 from megatron_iberis.tokenizer import Tokenizer
 
 from .conftest import ROOT, Command, assert_user_error, records, write_jsonl
@@ -156,13 +156,13 @@ def test_an_interrupt_while_workers_start_ends_all_of_it(tmp_path: Path, tokeniz
     path = write_jsonl(tmp_path / "in.jsonl", records(20_000))
     path.write_bytes(path.read_bytes() * 10)
     arguments = ["--input", path, "--tokenizer", tokenizer_folder, "--workers", "4", "--output-prefix"]
-    for moment in range(10):
-        run = begin(*arguments, tmp_path / f"out{moment}")
+    for report in range(10):
+        run = begin(*arguments, tmp_path / f"out{report}")
         deadline = time.monotonic() + 60
-        while not (tmp_path / f"out{moment}.partial/plan.json").exists():
+        while not (tmp_path / f"out{report}.partial/plan.json").exists():
             assert time.monotonic() < deadline
             time.sleep(0.001)
-        time.sleep(moment * 0.02)
+        time.sleep(report * 0.02)
         os.killpg(run.pid, signal.SIGINT)
         _, errors = run.communicate(timeout=60)
         assert (run.returncode, "Traceback" in errors) == (130, False), errors

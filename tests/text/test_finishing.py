@@ -14,15 +14,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from megatron_iberis import _C
-from megatron_iberis.data.token_file import TokenFile
-from megatron_iberis.text import duplicates, finishing, shuffling, sorting
+from megatron_iberis.data.token_files.reader import TokenFile
+from megatron_iberis.text import finishing
 from megatron_iberis.text.config import PreprocessConfig
-from megatron_iberis.text.duplicates import find_duplicates
 from megatron_iberis.text.encoding import document_dtype
+from megatron_iberis.text.ordering import duplicates, shuffling, sorting
+from megatron_iberis.text.ordering.duplicates import find_duplicates
+from megatron_iberis.text.ordering.shuffling import shuffle
+from megatron_iberis.text.ordering.similarity import keys_of
+from megatron_iberis.text.ordering.sorting import sort_rows
 from megatron_iberis.text.preprocess import preprocess
-from megatron_iberis.text.shuffling import shuffle
-from megatron_iberis.text.similarity import keys_of
-from megatron_iberis.text.sorting import sort_rows
 from megatron_iberis.text.summary import Summary
 from megatron_iberis.tokenizer import Tokenizer
 

@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import feather, parquet
 
-from megatron_iberis.data.token_file import TokenFile
-from megatron_iberis.text import streams, tables
-from megatron_iberis.text.batch import Batch, Position
-from megatron_iberis.text.inputs import find_inputs
-from megatron_iberis.text.readers import read_batches
+from megatron_iberis.data.token_files.reader import TokenFile
+from megatron_iberis.text.reading import streams, tables
+from megatron_iberis.text.reading.batch import Position, RawBatch
+from megatron_iberis.text.reading.inputs import find_inputs
+from megatron_iberis.text.reading.readers import read_batches
 
 from .conftest import Command, records, write_jsonl
 from .test_reading import read
@@ -99,7 +99,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def contents(batches: Iterator[Batch]) -> list[tuple[object, ...]]:
+def contents(batches: Iterator[RawBatch]) -> list[tuple[object, ...]]:
     return [(batch.path, *record) for batch in batches for record in batch.records()]
 
 

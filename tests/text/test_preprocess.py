@@ -10,12 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from megatron_iberis.data.token_file import TokenFile
+from megatron_iberis.data.token_files.inspection import (
+    decode_document,
+    describe,
+    document_lengths,
+    histogram,
+    open_token_file,
+)
+from megatron_iberis.data.token_files.reader import TokenFile
 from megatron_iberis.text.config import PreprocessConfig
 from megatron_iberis.text.encoding import in_validation
-from megatron_iberis.text.inspection import decode_document, describe, document_lengths, histogram, open_token_file
 from megatron_iberis.text.preprocess import preprocess
-from megatron_iberis.text.records import Document
+from megatron_iberis.text.reading.records import Document
 from megatron_iberis.text.summary import Summary
 from megatron_iberis.tokenizer import Tokenizer, train
 

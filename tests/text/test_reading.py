@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from megatron_iberis.text import streams
-from megatron_iberis.text.inputs import find_inputs
-from megatron_iberis.text.records import Document, Tally, read_documents
+from megatron_iberis.text.reading import streams
+from megatron_iberis.text.reading.inputs import find_inputs
+from megatron_iberis.text.reading.records import Document, Tally, read_documents
 
 from .conftest import records, write_jsonl
 

@@ -14,11 +14,11 @@ import pytest
 import zstandard
 from pyarrow import parquet
 
-from megatron_iberis.data.token_file import TokenFile
-from megatron_iberis.text.batch import LONGEST
+from megatron_iberis.data.token_files.reader import TokenFile
 from megatron_iberis.text.config import PreprocessConfig
 from megatron_iberis.text.encoding import EncodedBatch
 from megatron_iberis.text.preprocess import preprocess
+from megatron_iberis.text.reading.batch import LONGEST
 from megatron_iberis.text.summary import Summary
 
 from .conftest import ROOT, Command, assert_user_error, records, write_jsonl

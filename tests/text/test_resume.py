@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
+from megatron_iberis.storage.work_folder import WorkFolder
 from megatron_iberis.text import preprocess as preprocess_module
-from megatron_iberis.text import streams
 from megatron_iberis.text.config import PreprocessConfig
 from megatron_iberis.text.preprocess import preprocess
-from megatron_iberis.text.work_folder import WorkFolder
+from megatron_iberis.text.reading import streams
 
 from .conftest import ROOT, Command, assert_user_error, records, write_jsonl
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from megatron_iberis.text.published import SETS
+from megatron_iberis.hub import SETS
+from tests.support.hub import Hub
 
 from .conftest import ROOT, Command
-from .hub import Hub
 
 Download = Callable[..., "subprocess.CompletedProcess[str]"]
 SHARDS = [f"shard_{i:05}.parquet" for i in range(4)]

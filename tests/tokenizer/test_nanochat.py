@@ -12,7 +12,7 @@ import pytest
 import tiktoken
 from hypothesis import HealthCheck, given, settings
 
-from megatron_iberis.data.token_file import TokenFile
+from megatron_iberis.data.token_files.reader import TokenFile
 from megatron_iberis.tokenizer import SPECIALS, TiktokenTokenizer, Tokenizer, import_nanochat
 
 from .conftest import Command, sample_texts

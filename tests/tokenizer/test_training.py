@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from megatron_iberis.tokenizer import Tokenizer, train
-from megatron_iberis.tokenizer.corpus import Counts, Sample, chunks
+from megatron_iberis.tokenizer.sentences import Counts, Reservoir, chunks
 
 from .conftest import VOCAB_SIZE, sample_texts
 
@@ -91,7 +91,7 @@ def test_odd_characters_do_not_disturb_training(text: str, output: Path) -> None
 
 
 def sampled(chunks: Iterable[bytes], limit: int) -> list[bytes]:
-    sample = Sample(limit)
+    sample = Reservoir(limit)
     for chunk in chunks:
         sample.add(chunk)
     return sample.chunks()

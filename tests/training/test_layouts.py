@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.ranks import Ranks
-from tests.training.golden_runs import check, deviation, run
+from tests.support.golden_runs import check, deviation, run
+from tests.support.ranks import Ranks
 
 ZEROINIT, RANDOM = ("jp", "C_f32tab_f32ns_zeroinit"), ("en", "C_f32tab_f32ns")
 
@@ -22,32 +22,32 @@ ZEROINIT, RANDOM = ("jp", "C_f32tab_f32ns_zeroinit"), ("en", "C_f32tab_f32ns")
 class Layout:
     """How a run of 4 rows a step is spread. accumulation: micro-batches a step."""
 
-    tensor: int
-    context: int
-    data: int
+    tp: int
+    cp: int
+    dp: int
     zero: int
-    sequence: bool = False
+    sequence_parallel: bool = False
     recompute: bool = False
     accumulation: int = 1
 
     def __str__(self) -> str:
-        extras = [name for name in ("sequence", "recompute") if getattr(self, name)]
+        extras = [name for name in ("sequence_parallel", "recompute") if getattr(self, name)]
         if self.accumulation > 1:
             extras.append(f"accumulate {self.accumulation}")
-        return f"TP {self.tensor} CP {self.context} DP {self.data} ZeRO {self.zero} {' + '.join(extras)}".strip()
+        return f"TP {self.tp} CP {self.cp} DP {self.dp} ZeRO {self.zero} {' + '.join(extras)}".strip()
 
     @property
     def processes(self) -> int:
-        return self.tensor * self.context * self.data
+        return self.tp * self.cp * self.dp
 
     @property
     def device_batch(self) -> int:
-        return 4 // self.data // self.accumulation
+        return 4 // self.dp // self.accumulation
 
     @property
     def settings(self) -> dict[str, Any]:
-        names = {"tensor": self.tensor, "context": self.context, "zero_stage": self.zero}
-        return {**names, "sequence": self.sequence, "recompute": self.recompute}
+        names = {"tp": self.tp, "cp": self.cp, "zero_stage": self.zero}
+        return {**names, "sequence_parallel": self.sequence_parallel, "recompute": self.recompute}
 
 
 def matrix(processes: int) -> list[Layout]:
@@ -65,15 +65,15 @@ def matrix(processes: int) -> list[Layout]:
 
 QUICK = [
     *(Layout(2, 1, 1, zero) for zero in range(4)),
-    *(Layout(2, 1, 1, zero, sequence=True) for zero in range(4)),
+    *(Layout(2, 1, 1, zero, sequence_parallel=True) for zero in range(4)),
     *(Layout(1, 2, 1, zero) for zero in range(4)),
     *(Layout(1, 1, 2, zero, accumulation=2) for zero in range(4)),
-    Layout(2, 1, 1, 1, sequence=True, recompute=True, accumulation=2),
+    Layout(2, 1, 1, 1, sequence_parallel=True, recompute=True, accumulation=2),
     Layout(2, 2, 1, 1),
-    Layout(2, 2, 1, 3, sequence=True, recompute=True),
-    Layout(2, 1, 2, 3, sequence=True),
+    Layout(2, 2, 1, 3, sequence_parallel=True, recompute=True),
+    Layout(2, 1, 2, 3, sequence_parallel=True),
     Layout(1, 2, 2, 2, accumulation=2),
-    Layout(4, 1, 1, 1, sequence=True),
+    Layout(4, 1, 1, 1, sequence_parallel=True),
     Layout(1, 1, 4, 0),
     Layout(1, 4, 1, 3),
 ]

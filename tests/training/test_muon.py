@@ -15,7 +15,7 @@ from megatron_iberis.model.parameters import Shard
 from megatron_iberis.sharding.exchange import Exchange
 from megatron_iberis.sharding.layout import Piece
 from megatron_iberis.training.muon import cost, muon_directions, orthogonalize
-from tests.ranks import Ranks, groups_of
+from tests.support.ranks import Ranks, groups_of
 
 SHAPES = [(8, 8), (16, 48), (48, 16), (1, 5), (5, 1), (64, 64)]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.ranks import Ranks
-from tests.training.golden_runs import check, run
+from tests.support.golden_runs import check, run
+from tests.support.ranks import Ranks
 
 OFFLOAD = {"zero_optimization": {"offload_optimizer": {"device": "cpu"}}}
 

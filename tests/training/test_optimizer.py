@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from megatron_iberis.config import ModelConfig
-from tests.ranks import Ranks
-from tests.training.small_engines import (
-    CONTEXT,
+from tests.support.ranks import Ranks
+from tests.support.small_engines import (
     MODEL,
     PURE_ATTENTION,
     ROWS,
+    SEQUENCE_LENGTH,
     Layout,
     engine,
     gradients,
@@ -30,15 +30,15 @@ STEPS = 3
 TWO = [
     *(Layout(stage=stage, rows=4) for stage in (0, 1, 2, 3)),
     Layout(stage=3, rows=2, sub_groups=True),
-    *(Layout(stage=stage, tensor=2, sequence=stage % 2 == 1) for stage in (0, 1, 2, 3)),
-    Layout(stage=1, tensor=2, rows=2),
-    Layout(stage=2, context=2, rows=4),
+    *(Layout(stage=stage, tp=2, sequence_parallel=stage % 2 == 1) for stage in (0, 1, 2, 3)),
+    Layout(stage=1, tp=2, rows=2),
+    Layout(stage=2, cp=2, rows=4),
 ]
 FOUR = [
-    Layout(stage=1, tensor=2, rows=4),
-    Layout(stage=2, tensor=2, context=2),
-    Layout(stage=3, tensor=2, rows=2, sub_groups=True),
-    Layout(stage=3, context=2, rows=4),
+    Layout(stage=1, tp=2, rows=4),
+    Layout(stage=2, tp=2, cp=2),
+    Layout(stage=3, tp=2, rows=2, sub_groups=True),
+    Layout(stage=3, cp=2, rows=4),
 ]
 
 
@@ -48,13 +48,13 @@ def batches(kind: str) -> list[tuple[torch.Tensor, torch.Tensor]]:
     generator = torch.Generator().manual_seed(0)
     found = []
     for step in range(STEPS):
-        stream = torch.randint(MODEL.vocab_size, (ROWS, CONTEXT + 1), generator=generator)
+        stream = torch.randint(MODEL.vocab_size, (ROWS, SEQUENCE_LENGTH + 1), generator=generator)
         if kind == "huge" and step == 1:
             stream[: ROWS // 2] = 7  # all on the first of two data-parallel ranks
         tokens, targets = stream[:, :-1].clone(), stream[:, 1:].clone()
         if kind == "uneven":
             length = torch.tensor([16, 16, 9, 1, 0, 0, 3, 2]).unsqueeze(1)
-            targets[torch.arange(CONTEXT) >= length] = -1
+            targets[torch.arange(SEQUENCE_LENGTH) >= length] = -1
         found.append((tokens, targets))
     return found
 
@@ -135,7 +135,7 @@ def test_clip_of_zero_clips_nothing(one_rank: Ranks, stage: int) -> None:
     assert apart(weights[0.0], weights[1.0]) > 0.01
 
 
-@pytest.mark.parametrize("layout", [Layout(stage=3, rows=4, sub_groups=True), Layout(stage=1, tensor=2)], ids=str)
+@pytest.mark.parametrize("layout", [Layout(stage=3, rows=4, sub_groups=True), Layout(stage=1, tp=2)], ids=str)
 def test_model_without_convolutions_trains(one_rank: Ranks, two_ranks: Ranks, layout: Layout) -> None:
     wanted = one_rank(steps, recipe(Layout(), model=PURE_ATTENTION), batches("huge"))
     found = two_ranks(steps, recipe(layout, model=PURE_ATTENTION), batches("huge"))
@@ -156,7 +156,7 @@ def start_of_training(layout: Layout, dtype: str) -> tuple[dict[str, torch.Tenso
 
 
 @pytest.mark.parametrize(
-    "layout", [Layout(stage=stage, rows=4) for stage in (1, 2, 3)] + [Layout(stage=1, tensor=2)], ids=str
+    "layout", [Layout(stage=stage, rows=4) for stage in (1, 2, 3)] + [Layout(stage=1, tp=2)], ids=str
 )
 def test_bf16_trains_on_fp32_master_weights(one_rank: Ranks, two_ranks: Ranks, layout: Layout) -> None:
     if "fp32" not in _alone:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.ranks import Ranks
-from tests.training.golden_runs import check, run
+from tests.support.golden_runs import check, run
+from tests.support.ranks import Ranks
 
 CASES = [
     ("traj", "en", "C_f32tab_f32ns_zeroinit", 20),

@@ -1,0 +1,1 @@
+"""Which tokens of which file make up sample number s."""

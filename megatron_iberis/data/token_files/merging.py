@@ -1,0 +1,142 @@
+"""`merge`: several token files -> one, their documents one after the other.
+
+The ids are copied as they are; the index is written anew from the lengths, in constant memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from megatron_iberis import _C
+from megatron_iberis.data.token_files.inspection import open_token_file
+from megatron_iberis.data.token_files.reader import TokenFile
+from megatron_iberis.storage.work_folder import WorkFolder, write_json
+from megatron_iberis.text.config import SUFFIX, TRAIN
+from megatron_iberis.text.finishing import DTYPE_CODES, sha256
+from megatron_iberis.text.summary import report
+
+_BLOCK = 8 << 20  # bytes
+_CHUNK = 1 << 20  # documents
+
+
+def merge(prefixes: Sequence[str], output_prefix: str, progress: Callable[[int, int], None] = lambda *_: None) -> str:
+    """Writes `output_prefix`_text_document.bin, .idx and .json; returns that name.
+
+    `progress(done, size)` in bytes of the .bin. ValueError if the files do not go together (other tokenizers, other
+    dtypes) or the disk is full.
+    """
+    files = [open_token_file(prefix) for prefix in prefixes]
+    suffix = SUFFIX[TRAIN]
+    output = output_prefix.removesuffix(suffix) + suffix
+    _check(files, output)
+    work = WorkFolder(output.removesuffix(suffix), {}, resume=False)
+    try:
+        with (work.path / "bin").open("wb") as out:
+            digest = _copy(files, out, progress)
+        _write_index(files, work.path / "idx")
+        moves: dict[str, str | None] = {f"{suffix}.bin": "bin", f"{suffix}.idx": "idx"}
+        if files[0].manifest is not None:
+            hashes = {"bin": digest, "idx": sha256(work.path / "idx")}
+            write_json(work.path / "json", _manifest(files, hashes))
+            moves[f"{suffix}.json"] = "json"
+        work.publish({}, moves)
+    except OSError as error:
+        raise ValueError(f"cannot write {output} ({error.strerror}): free space or choose another folder.") from error
+    finally:
+        work.discard()
+        work.close()
+    return output
+
+
+def _check(files: list[TokenFile], output: str) -> None:
+    first = files[0]
+    for file in files:
+        if Path(file.prefix).resolve() == Path(output).resolve():
+            raise ValueError(f"{output} is one of the files to merge: name another --output-prefix.")
+        if file.dtype != first.dtype:
+            raise ValueError(
+                f"{first.prefix} holds {first.dtype} and {file.prefix} {file.dtype}: they have other tokenizers; "
+                "make one of them again with the tokenizer of the other."
+            )
+        if _tokenizer(file) != _tokenizer(first):
+            raise ValueError(
+                f"{first.prefix} and {file.prefix} were not made with the same tokenizer "
+                f"({_tokenizer(first)[:12]}, {_tokenizer(file)[:12]}): make one of them again."
+            )
+
+
+def _tokenizer(file: TokenFile) -> str:
+    return str((file.manifest or {}).get("tokenizer", "not known"))
+
+
+def _copy(files: list[TokenFile], out: IO[bytes], progress: Callable[[int, int], None]) -> str:
+    """Copies all ids; their sha256."""
+    digest = hashlib.sha256()
+    size = sum(file.num_tokens * file.dtype.itemsize for file in files)
+    for file in files:
+        with open(file.prefix + ".bin", "rb") as source:
+            while block := source.read(_BLOCK):
+                out.write(block)
+                digest.update(block)
+                progress(out.tell(), size)
+    return digest.hexdigest()
+
+
+def _write_index(files: list[TokenFile], path: Path) -> None:
+    writer = _C.IndexWriter(path, DTYPE_CODES[files[0].dtype.itemsize])
+    try:
+        for file in files:
+            for lengths, single in _documents(file):
+                (writer.add if single else writer.add_document)(lengths)
+        writer.finish()
+    finally:
+        writer.abort()  # nothing after finish()
+
+
+def _documents(file: TokenFile) -> Iterator[tuple[np.ndarray, bool]]:
+    """(lengths of many documents of one sequence each, True), or (those of the sequences of one document, False)."""
+    for first in range(0, file.num_documents, _CHUNK):
+        bounds = np.array(file.document_index[first : first + _CHUNK + 1])
+        lengths = file.lengths[bounds[0] : bounds[-1]].astype(np.int64)
+        if (np.diff(bounds) == 1).all():
+            yield lengths, True
+        else:
+            for document in np.split(lengths, bounds[1:-1] - bounds[0]):
+                yield document, False
+
+
+def _manifest(files: list[TokenFile], hashes: dict[str, str]) -> dict[str, Any]:
+    manifests = [file.manifest or {} for file in files]
+    counted: dict[str, Counter[str]] = {}
+    for manifest in manifests:
+        for path, counts in manifest.get("files", {}).items():
+            counted.setdefault(path, Counter()).update({name: counts[name] for name in _COUNTS})
+    total = Counter[str]()
+    for manifest in manifests:
+        total.update({name: manifest.get(name, 0) for name in _COUNTS})
+    return {
+        "split": "/".join(sorted({manifest.get("split", TRAIN) for manifest in manifests})),
+        "tokenizer": manifests[0].get("tokenizer"),
+        "vocab_size": manifests[0].get("vocab_size"),
+        **report(**total),
+        "sha256": hashes,
+        "files": {path: report(**counts) for path, counts in counted.items()},
+        "merged": [
+            {
+                "prefix": file.prefix,
+                "documents": file.num_documents,
+                "tokens": file.num_tokens,
+                "input": m.get("input"),
+            }
+            for file, m in zip(files, manifests, strict=True)
+        ],
+    }
+
+
+_COUNTS = ("documents", "tokens", "text_tokens", "text_bytes")

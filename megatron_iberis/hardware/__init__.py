@@ -1,0 +1,1 @@
+"""What machines can do: a table of devices' peaks, and measurements of this one."""

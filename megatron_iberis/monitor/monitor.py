@@ -1,0 +1,135 @@
+"""What a user sees of a training run: the console, log.jsonl and TensorBoard, each told the same events.
+
+* Made on rank 0 only. Steps are shown as counts of steps done: the first step is step 1.
+* None of them may end the run: one that fails (a full disk, say) is named once on the console, and left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from megatron_iberis.config import Recipe
+from megatron_iberis.hardware.measure import Peak, memory_bytes
+from megatron_iberis.monitor.console import Console
+from megatron_iberis.monitor.log import JsonlLog
+from megatron_iberis.monitor.metrics import StepMetrics, StepReport, Tracker
+
+__all__ = ["Monitor", "StepMetrics"]
+
+
+class Recorder(Protocol):
+    """Something that is told the events of a run. `done` counts the steps done."""
+
+    def step(self, report: StepReport) -> None: ...
+
+    def validation(self, done: int, bits_per_byte: float, loss: float, seconds: float) -> None: ...
+
+    def samples(self, done: int, texts: list[tuple[str, str]]) -> None: ...
+
+    def note(self, done: int, text: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Monitor:
+    """Tells console, folder/log.jsonl and folder/tensorboard how a run goes. Its methods never raise an Exception.
+
+    world: ranks of the run; first_step: steps that were done before (0: a new run); peak: of one rank, which with
+    `world` is what MFU is counted against.
+    """
+
+    def __init__(self, folder: Path, recipe: Recipe, world: int, first_step: int, peak: Peak) -> None:
+        self._folder, self._world, self._peak = folder, world, peak
+        self._done = first_step
+        self._tracker = Tracker(recipe, world, peak)
+        self._console: Console | None = Console(recipe.train.steps, recipe.train.log_every)
+        self._recorders: dict[str, Recorder] = {}
+
+        def open_log() -> Recorder:
+            log = JsonlLog(folder / "log.jsonl", first_step)
+            self._tracker.resume(log.kept_losses, log.kept_skipped)
+            return log
+
+        def open_curves() -> Recorder:
+            from megatron_iberis.monitor.tensorboard import TensorBoardWriter
+
+            return TensorBoardWriter(folder / "tensorboard", recipe, first_step)
+
+        for name, make in (("log.jsonl", open_log), ("TensorBoard", open_curves)):
+            self._guard(name, partial(self._open, name, make))
+
+    def start(self, lines: list[str]) -> None:
+        """The opening block: "name: value" lines about model, layout and data; the monitor adds its own."""
+        ranks = "" if self._world == 1 else f" x {self._world} ranks"
+        own = [
+            f"peak: {teraflops(self._peak.flops)} TFLOP/s{ranks} ({self._peak.name})",
+            f"curves: tensorboard --logdir {self._folder / 'tensorboard'}",
+        ]
+        self._show(lambda console: console.start([*lines, *own]))
+
+    def step(self, metrics: StepMetrics) -> None:
+        """A step was done."""
+        device = torch.device("cuda" if torch.cuda.is_initialized() else "cpu")
+        report = self._tracker.add(metrics, memory_bytes(device))
+        self._done = report.done
+        self._tell(lambda recorder: recorder.step(report))
+        if report.spike is not None:
+            self.note(
+                f"loss spike at step {report.done}: {metrics.loss:.4f} is {report.spike:.0f} mean deviations above "
+                "the losses before it"
+            )
+
+    def validation(self, step: int, bits_per_byte: float, loss: float, seconds: float) -> None:
+        """A validation after `step` steps: bits a byte of text, loss in nats a token, its wall clock."""
+        self._done = step
+        self._tracker.validated(seconds)
+        self._tell(lambda recorder: recorder.validation(step, bits_per_byte, loss, seconds))
+
+    def samples(self, step: int, texts: list[tuple[str, str]]) -> None:
+        """Pairs (prompt, continuation) that the model wrote after `step` steps."""
+        self._done = step
+        self._tell(lambda recorder: recorder.samples(step, texts))
+
+    def note(self, text: str) -> None:
+        """Something that happened, in a line."""
+        self._tell(lambda recorder: recorder.note(self._done, text))
+
+    def close(self) -> None:
+        """Ends log and curves. What comes after is shown on the console only."""
+        self._tell(lambda recorder: recorder.close())
+        self._recorders.clear()
+
+    def _open(self, name: str, make: Callable[[], Recorder]) -> None:
+        self._recorders[name] = make()
+
+    def _tell(self, event: Callable[[Recorder], None]) -> None:
+        self._show(event)
+        for name, recorder in list(self._recorders.items()):
+            self._guard(name, partial(event, recorder))
+
+    def _guard(self, name: str, action: Callable[[], None]) -> None:
+        """Does it; whatever goes wrong takes the recorder `name` out of the run, which is said once."""
+        try:
+            action()
+        except Exception as error:
+            self._recorders.pop(name, None)
+            problem = f"warning: {name} can't be written any more, the run goes on without it: {error}"
+            self._show(lambda console: console.note(self._done, problem))
+
+    def _show(self, event: Callable[[Console], None]) -> None:
+        """On the console, as long as there is one: nothing can be said about a standard output that is gone."""
+        if self._console is not None:
+            try:
+                event(self._console)
+            except Exception:
+                self._console = None
+
+
+def teraflops(flops: float) -> str:
+    """FLOP/s in units of 1e12: "989", "0.41"."""
+    return f"{flops / 1e12:.0f}" if flops >= 1e14 else f"{flops / 1e12:.2g}"

@@ -1,0 +1,1 @@
+"""What keeps a run from hanging or being lost: watchdog, heartbeat, preemption."""

@@ -1,0 +1,1 @@
+"""Files -> documents: finding inputs, decompressing, parsing; what can't be used is told."""

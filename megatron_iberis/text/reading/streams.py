@@ -1,0 +1,175 @@
+"""Streams of bytes -> batches: .jsonl and .txt, plain or compressed, and standard input.
+
+* .jsonl: a record is a line.
+* .txt: a file is one document, but one of more than 1 MiB is cut into several, after a blank line where there is one,
+  else at a line's end: long files stay readable in constant memory, and no paragraph becomes a "document".
+* A compressed file that ends too early, or a damaged one, is a ValueError naming it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import lzma
+import sys
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import IO, Any
+
+import zstandard
+
+from megatron_iberis.text.reading.batch import LONGEST, Position, RawBatch
+from megatron_iberis.text.reading.inputs import InputFile
+
+_BLOCK = 1 << 20  # bytes read at a time; of lines, those that end in a block are a batch
+_ZSTD_BLOCK = 1 << 11  # so few because zeros may come out 32,000-fold
+_PART = 1 << 20  # bytes of a document out of a .txt file, at most
+_BOM = b"\xef\xbb\xbf"
+
+_Part = tuple[int, int, "bytes | None"]  # first line, offset, content
+
+
+def read_stream(file: InputFile, start: Position, before: int) -> Iterator[RawBatch]:
+    """The batches of `file` from `start` on; `before` are the bytes of the files before it."""
+    with _open(file) as stream:
+        begin = start
+        content: bytes | None = b""
+        for line, offset, following in _parts(file, stream, start):
+            end = Position(start.file, offset, line)
+            if content != b"":
+                yield _batch(file, stream, begin, end, before, content)
+            begin, content = end, following
+        yield _batch(file, stream, begin, Position(start.file + 1), before, content)
+
+
+def _batch(
+    file: InputFile, stream: IO[bytes], start: Position, end: Position, before: int, content: bytes | None
+) -> RawBatch:
+    read = before + (0 if file.is_stdin else stream.tell())
+    return RawBatch(str(file.path), file.form, start, end, read, content)
+
+
+def _open(file: InputFile) -> contextlib.AbstractContextManager[IO[bytes]]:
+    return contextlib.nullcontext(sys.stdin.buffer) if file.is_stdin else file.path.open("rb")
+
+
+def _parts(file: InputFile, stream: IO[bytes], start: Position) -> Iterator[_Part]:
+    """What batches are made of: whole lines, or a text."""
+    offset = start.offset
+    blocks = _blocks(file, stream)
+    if offset and not file.compression and not file.is_stdin:
+        stream.seek(offset)
+    elif offset:
+        blocks = _skip(blocks, offset, file)
+    else:
+        first = next((block for block in blocks if block), b"")
+        offset = len(_BOM) if first.startswith(_BOM) else 0
+        blocks = _chain(first[offset:], blocks)
+    split = _lines if file.form == ".jsonl" else _texts
+    return split(blocks, start.line, offset)
+
+
+def _blocks(file: InputFile, stream: IO[bytes]) -> Iterator[bytes]:
+    """The file's content, decompressed."""
+    try:
+        if file.compression == ".zst":
+            yield from _zstd_blocks(stream)
+        else:
+            source: Any = stream
+            if file.compression == ".gz":
+                source = gzip.GzipFile(fileobj=stream)
+            elif file.compression == ".xz":
+                source = lzma.LZMAFile(stream)  # noqa: SIM115 (the stream is closed by whoever opened it)
+            while block := source.read(_BLOCK):
+                yield block
+    except EOFError:
+        raise ValueError(f"{file.path} is cut off before its end: fetch or make it again.") from None
+    except (zstandard.ZstdError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
+        raise ValueError(f"{file.path} is damaged ({error}): fetch or make it again.") from None
+
+
+def _zstd_blocks(stream: IO[bytes]) -> Iterator[bytes]:
+    # zstandard's own readers take the end of a cut-off file for the end of the data; the decompressor knows better.
+    context = zstandard.ZstdDecompressor(max_window_size=1 << 31)
+    frame = None
+    held: list[bytes] = []
+    size = 0
+    while block := stream.read(_ZSTD_BLOCK):
+        while block:
+            frame = frame or context.decompressobj()
+            held.append(frame.decompress(block))
+            size += len(held[-1])
+            block = b""
+            if frame.eof:
+                block, frame = frame.unused_data, None
+        if size >= _BLOCK:
+            yield b"".join(held)
+            held, size = [], 0
+    yield b"".join(held)
+    if frame is not None:
+        raise EOFError
+
+
+def _skip(blocks: Iterator[bytes], count: int, file: InputFile) -> Iterator[bytes]:
+    for block in blocks:
+        if count < len(block):
+            yield block[count:]
+            break
+        count -= len(block)
+    else:
+        if count:
+            raise ValueError(f"{file.path} has become shorter since it was read: start again without --resume.")
+    yield from blocks
+
+
+def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from rest
+
+
+def _lines(blocks: Iterable[bytes], line: int, offset: int) -> Iterator[_Part]:
+    """The whole lines of each block; of one longer than LONGEST nothing is held: its content is None."""
+    begun: list[bytes] = []  # pieces of the line that is not complete yet; joined once, as it may be long
+    size = 0
+    for block in blocks:
+        if size > LONGEST and (end := block.find(b"\n") + 1):
+            yield line, offset, None
+            line, offset = line + 1, offset + size + end
+            block, size = block[end:], 0
+        if end := block.rfind(b"\n") + 1:
+            content = b"".join([*begun, block[:end]])
+            yield line, offset, content
+            line, offset = line + content.count(b"\n"), offset + len(content)
+            begun, size = [], 0
+        begun.append(block[end:])
+        size += len(block) - end
+        if size > LONGEST:
+            begun = []
+    if size:
+        yield line, offset, None if size > LONGEST else b"".join(begun)
+
+
+def _texts(blocks: Iterable[bytes], line: int, offset: int) -> Iterator[_Part]:
+    """The parts of a plain text."""
+    held = b""
+    for block in blocks:
+        held += block
+        while len(held) > _PART:
+            end = _cut(held)
+            yield line, offset, held[:end]
+            line += held.count(b"\n", 0, end)
+            offset += end
+            held = held[end:]
+    if held:
+        yield line, offset, held
+
+
+def _cut(text: bytes) -> int:
+    """Where to cut within the first _PART bytes: behind a blank line, a line's end, else between two characters."""
+    for mark in (b"\n\n", b"\n"):
+        if (found := text.rfind(mark, 0, _PART)) >= 0:
+            return found + len(mark)
+    end = _PART
+    while end > _PART - 4 and text[end] & 0xC0 == 0x80:
+        end -= 1
+    return end

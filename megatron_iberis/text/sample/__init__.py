@@ -1,8 +1,0 @@
-"""The demo's corpus: the sample documents, Python's help topics and generated exercises.
-
-python -m megatron_iberis.text.sample --output demo/corpus.jsonl
-"""
-
-from megatron_iberis.text.sample.corpus import Document, Summary, default_sample, read_sample, write_corpus
-
-__all__ = ["Document", "Summary", "default_sample", "read_sample", "write_corpus"]

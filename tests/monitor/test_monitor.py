@@ -1,0 +1,384 @@
+"""What a user sees of a training run: log.jsonl, TensorBoard's curves, the console."""
+
+import html
+import io
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugin_util import markdown_to_safe_html
+
+from megatron_iberis.config import load_recipe
+from megatron_iberis.hardware.measure import Peak
+from megatron_iberis.monitor.console import Console, duration, significant, step_line
+from megatron_iberis.monitor.metrics import LossAverage, Tracker, model_flops_utilization
+from megatron_iberis.monitor.monitor import Monitor, StepMetrics
+from megatron_iberis.monitor.tensorboard import as_markdown
+
+STEPS = 8
+RATES = {"matrix": 0.02, "embedding": 0.15, "unembedding": 0.003, "convolution": 0.015}
+PEAK = Peak(1e15, "a test GPU")
+SAMPLES = [("The capital of France is", " *Paris*.\n# 1"), ("日本の首都は", "東京です。\x1b[31m")]
+RECIPE = load_recipe("d20", ["--train.steps", str(STEPS), "--train.eval_every", "4", "--train.log_every", "1"])
+
+
+def metrics(step, loss=None, seconds=3.0):
+    return StepMetrics(step, 10.0 - step if loss is None else loss, 0.5, RATES, 0.9, seconds, 524288)
+
+
+def run(folder, first, last, recipe=RECIPE):
+    """Steps [first, last) of a run, with a validation and samples after every fourth."""
+    monitor = Monitor(folder, recipe, world=2, first_step=first, peak=PEAK)
+    monitor.start(["model: 542,035,200 parameters", "layout: tensor 1 x data 2, ZeRO 1"])
+    for step in range(first, last):
+        monitor.step(metrics(step))
+        if (step + 1) % 4 == 0:
+            monitor.validation(step + 1, 1.0 / (step + 1), 2.0, 1.5)
+            monitor.samples(step + 1, SAMPLES)
+            monitor.note(f"checkpoint after step {step + 1}")
+    monitor.close()
+
+
+def log_of(folder, event):
+    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [fields for fields in map(json.loads, lines) if fields["event"] == event]
+
+
+def curves(folder):
+    accumulator = EventAccumulator(str(folder / "tensorboard"), size_guidance={"tensors": 0, "scalars": 0})
+    accumulator.Reload()
+    return accumulator
+
+
+def points(accumulator, tag):
+    return [(event.step, event.value) for event in accumulator.Scalars(tag)]
+
+
+# log.jsonl
+
+
+def test_each_event_is_a_line_of_json_that_is_there_at_once(tmp_path):
+    monitor = Monitor(tmp_path, RECIPE, 2, 0, PEAK)
+    monitor.step(metrics(0))
+    (step,) = log_of(tmp_path, "step")
+    assert (step["step"], step["loss"], step["tokens"]) == (1, 10.0, 524288)
+    assert step["tokens_per_second"] == pytest.approx(524288 / 3.0)
+    assert step["learning_rates"] == RATES
+    monitor.samples(1, SAMPLES)
+    assert log_of(tmp_path, "samples")[0]["samples"][1] == {"prompt": SAMPLES[1][0], "continuation": SAMPLES[1][1]}
+    monitor.note("checkpoint")
+    assert log_of(tmp_path, "note")[0]["text"] == "checkpoint"
+    monitor.close()
+
+
+def test_resumed_log_holds_each_step_once(tmp_path):
+    run(tmp_path, 0, 7)
+    with (tmp_path / "log.jsonl").open("a") as log:
+        log.write('{"event": "step", "step": 4, "lo')  # cut off by a crash
+    run(tmp_path, 4, STEPS)
+    assert [line["step"] for line in log_of(tmp_path, "step")] == list(range(1, STEPS + 1))
+    assert [line["step"] for line in log_of(tmp_path, "validation")] == [4, 8]
+    assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_new_run_starts_an_empty_log_and_new_curves(tmp_path):
+    run(tmp_path, 0, 7)
+    run(tmp_path, 0, 2)
+    assert [line["step"] for line in log_of(tmp_path, "step")] == [1, 2]
+    assert [step for step, _ in points(curves(tmp_path), "train/loss")] == [1, 2]
+
+
+def test_smoothed_loss_goes_on_where_it_was_after_a_resume(tmp_path):
+    run(tmp_path / "whole", 0, STEPS)
+    run(tmp_path / "parts", 0, 5)
+    run(tmp_path / "parts", 4, STEPS)
+    whole, parts = ([line["loss_smooth"] for line in log_of(tmp_path / n, "step")] for n in ("whole", "parts"))
+    assert whole == parts
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
+def test_nan_loss_is_logged_as_valid_json(tmp_path, loss):
+    monitor = Monitor(tmp_path, RECIPE, 1, 0, PEAK)
+    monitor.step(metrics(0, loss=loss))
+    monitor.step(metrics(1, loss=2.0))
+    monitor.close()
+
+    def refuse(constant):
+        raise ValueError(constant)
+
+    first, second = ((tmp_path / "log.jsonl").read_text()).splitlines()
+    fields = json.loads(first, parse_constant=refuse)
+    assert fields["loss"] is None
+    assert fields["not_finite"]["loss"] == str(loss)
+    assert json.loads(second)["loss_smooth"] == pytest.approx(2.0)  # one such step doesn't spoil the average
+
+
+def test_smoothed_loss_has_no_bias_towards_its_start():
+    average = LossAverage()
+    assert average.add(5.0) == pytest.approx(5.0)
+    assert average.add(3.0) == pytest.approx((0.09 * 5.0 + 0.1 * 3.0) / 0.19)
+
+
+# TensorBoard
+
+
+def test_tensorboard_scalars_can_be_read_back(tmp_path):
+    run(tmp_path, 0, STEPS)
+    read = curves(tmp_path)
+    assert points(read, "train/loss") == [(step + 1, 10.0 - step) for step in range(STEPS)]
+    assert points(read, "validation/bits_per_byte") == [(4, 0.25), (8, 0.125)]
+    assert points(read, "learning_rate/embedding")[0] == (1, pytest.approx(0.15))
+    assert [step for step, _ in points(read, "speed/tokens_per_second")] == list(range(2, STEPS + 1))
+    mfu = model_flops_utilization(RECIPE.model, 524288, 3.0, 2e15)
+    assert points(read, "speed/mfu")[0] == (2, pytest.approx(mfu))
+    for tag in ("train/loss_smooth", "train/gradient_norm", "train/momentum", "memory/gigabytes", "validation/loss"):
+        assert points(read, tag)
+
+
+def test_resumed_run_shows_one_curve(tmp_path):
+    run(tmp_path, 0, 7)
+    run(tmp_path, 4, STEPS)
+    read = curves(tmp_path)
+    assert [step for step, _ in points(read, "train/loss")] == list(range(1, STEPS + 1))
+    assert points(read, "validation/bits_per_byte") == [(4, 0.25), (8, 0.125)]
+
+
+def test_curves_of_a_killed_run_are_on_disk(tmp_path):
+    monitor = Monitor(tmp_path, RECIPE, 1, 0, PEAK)
+    for step in range(3):
+        monitor.step(metrics(step))
+    assert len(points(curves(tmp_path), "train/loss")) == 3
+    monitor.close()
+
+
+def test_recipe_and_samples_are_text_in_tensorboard(tmp_path):
+    run(tmp_path, 0, 4)
+    read = curves(tmp_path)
+
+    def text(tag):
+        return read.Tensors(tag)[-1].tensor_proto.string_val[0].decode()
+
+    assert text("recipe").startswith("```toml\n[model]\ndepth = 20\n")
+    shown = html.unescape(markdown_to_safe_html(text("samples")))
+    assert "<strong>The capital of France is</strong> *Paris*.<br>" in shown
+    assert "<strong>日本の首都は</strong>東京です。" in shown
+
+
+@pytest.mark.parametrize(
+    "text", ["# a\n- b\n```\nc", "*a* _b_ `c` [d](e)", "<script>x</script> &amp;", "1. a\n\n    b", "a|b\n-|-"]
+)
+def test_markdown_in_a_sample_does_no_harm(text):
+    shown = markdown_to_safe_html(as_markdown(text))
+    for tag in ("<h1>", "<li>", "<code>", "<em>", "<a ", "<script", "<table", "<pre>"):
+        assert tag not in shown
+    assert shown.count("<p>") == 1
+
+
+def test_hyper_parameters_stand_beside_the_results(tmp_path):
+    from tensorboard.plugins.hparams.metadata import (
+        parse_experiment_plugin_data,
+        parse_session_start_info_plugin_data,
+    )
+
+    run(tmp_path, 0, STEPS)
+    metadata = curves(tmp_path).summary_metadata
+
+    def content(tag):
+        return metadata[tag].plugin_data.content
+
+    metrics = parse_experiment_plugin_data(content("_hparams_/experiment")).metric_infos
+    assert {metric.name.tag for metric in metrics} == {"validation/bits_per_byte", "validation/loss"}
+    values = parse_session_start_info_plugin_data(content("_hparams_/session_start_info")).hparams
+    assert values["model.parameters"].number_value == 542035200
+    assert values["train.dtype"].string_value == "bf16"
+    assert "_hparams_/session_end_info" in metadata
+
+
+# Rates
+
+
+def test_mfu_counts_attention_only_where_it_is():
+    hybrid = RECIPE.model
+    everywhere = replace(hybrid, slc_rate=1)
+    for model in (hybrid, everywhere):
+        attention = 12.0 * model.width * model.sequence_length * len(model.attention_layers)
+        matrices = 6.0 * (model.parameter_count() - model.vocab_size * model.width)
+        mfu = model_flops_utilization(model, tokens=1000, seconds=2.0, flops=1e15)
+        assert mfu == pytest.approx((matrices + attention) * 1000 / 2.0 / 1e15)
+    assert len(hybrid.attention_layers) < len(everywhere.attention_layers) == hybrid.depth
+
+
+def test_mfu_is_counted_over_all_ranks():
+    one, four = (Tracker(RECIPE, world, PEAK).add(metrics(0), 0).mfu for world in (1, 4))
+    assert one == pytest.approx(4 * four)
+
+
+def test_eta_leaves_out_the_first_step():
+    recipe = load_recipe("d20", ["--train.steps", "100", "--train.eval_every", "0"])
+    tracker = Tracker(recipe, 1, PEAK)
+    first = tracker.add(metrics(0, seconds=500.0), 0)
+    assert first.seconds_left is None
+    assert first.recent_tokens_per_second is None
+    second = tracker.add(metrics(1, seconds=2.0), 0)
+    assert second.seconds_left == pytest.approx(98 * 2.0)
+    assert second.recent_tokens_per_second == pytest.approx(524288 / 2.0)
+
+
+def test_eta_counts_the_validations_to_come():
+    recipe = load_recipe("d20", ["--train.steps", "100", "--train.eval_every", "40"])
+    tracker = Tracker(recipe, 1, PEAK)
+    tracker.validated(10.0)
+    tracker.add(metrics(40), 0)
+    assert tracker.add(metrics(41, seconds=1.0), 0).seconds_left == pytest.approx(58 + 2 * 10.0)  # after 80 and 100
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.04, "0.0 s"),
+        (4.21, "4.2 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (130, "2 min 10 s"),
+        (11100, "3 h 05 min"),
+        (183600, "2 d 03 h"),
+    ],
+)
+def test_durations_read_well(seconds, text):
+    assert duration(seconds) == text
+
+
+# Console
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.02, "0.020"), (1.0, "1.0"), (12.3, "12"), (1234.0, "1234"), (2e-5, "2.0e-05"), (math.nan, "nan")],
+)
+def test_figures_are_short(value, text):
+    assert significant(value) == text
+
+
+class Terminal(io.StringIO):
+    encoding = "utf-8"
+
+    def isatty(self):
+        return True
+
+
+def test_plain_console_has_no_escape_codes(tmp_path, capsys):
+    run(tmp_path, 0, STEPS)
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    lines = out.splitlines()
+    steps = [line for line in lines if line.startswith("step ")]
+    assert len(steps) == STEPS
+    assert all(line.isascii() and len(line) <= 120 for line in steps)
+    assert "first step took 3.0 s" in steps[0]
+    for figure in (
+        "step 7/8  87.5 %",
+        "loss ",
+        "grad 0.50",
+        "lr 0.020",
+        "174,763 tok/s",
+        "MFU ",
+        " GB",
+        "ETA 4.5 s",
+    ):
+        assert figure in steps[6]
+    assert "ETA" not in steps[7]
+    assert "validation after step 8:  0.1250 bits per byte (-0.1250)   loss 2.0000   1.5 s" in lines
+    assert r"sample after step 8:  [日本の首都は]東京です。\x1b[31m" in lines
+    assert r"sample after step 8:  [The capital of France is] *Paris*.\n# 1" in lines
+    assert any(line.split() == ["peak", "1000", "TFLOP/s", "x", "2", "ranks", "(a", "test", "GPU)"] for line in lines)
+
+
+def test_step_lines_come_every_log_every_steps_and_at_the_end(tmp_path, capsys):
+    run(tmp_path, 0, STEPS, load_recipe("d20", ["--train.steps", str(STEPS), "--train.log_every", "3"]))
+    shown = [line.split("/")[0] for line in capsys.readouterr().out.splitlines() if line.startswith("step ")]
+    assert shown == ["step 3", "step 6", "step 8"]
+    assert len(log_of(tmp_path, "step")) == STEPS
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_step_line_fits_the_terminal(width):
+    recipe = load_recipe("d12")
+    tracker = Tracker(recipe, 8, PEAK)
+    for step in (19999, 20000):
+        report = tracker.add(metrics(step, loss=2.5, seconds=0.35), 123_400_000_000)
+    line = step_line(report, recipe.train.steps, width).plain
+    assert len(line) <= width
+    assert "tok/s" in line
+    assert line.endswith("ETA 29 min 50 s")
+    assert ("GB" in line) == (width == 120)
+
+
+def test_terminal_shows_no_control_characters_of_the_model(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    terminal = Terminal()
+    console = Console(STEPS, 1, terminal)
+    console.samples(4, [("[bold]a[/bold]", "\x1b[31m\u202e\x07 b")])
+    out = terminal.getvalue()
+    assert "\x1b[1m" in out  # ours
+    assert "\x1b[31m" not in out
+    assert r"\x1b[31m\u202e\x07 b" in out
+    assert "[bold]a[/bold]" in out
+
+
+def test_console_that_cannot_show_japanese_goes_on():
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    Console(STEPS, 1, stream).samples(4, SAMPLES)
+    stream.seek(0)
+    assert "[\\u65e5\\u672c" in stream.read()
+
+
+# Nothing here ends a run
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_full_disk_does_not_end_the_run(tmp_path, capfd):
+    monitor = Monitor(tmp_path, RECIPE, 1, 0, PEAK)
+    log, curves = monitor._recorders["log.jsonl"], monitor._recorders["TensorBoard"]
+    for file in (log._file, curves._file):
+        os.dup2(os.open("/dev/full", os.O_WRONLY), file.fileno())
+    for step in range(STEPS):
+        monitor.step(metrics(step))
+    monitor.validation(STEPS, 1.0, 2.0, 1.0)
+    monitor.note("the end")
+    monitor.close()
+    captured = capfd.readouterr()
+    for name in ("log.jsonl", "TensorBoard"):
+        assert captured.out.count(f"warning: {name} can't be written any more") == 1
+    assert "No space left on device" in captured.out
+    assert captured.out.count("step ") >= STEPS
+    assert "the end" in captured.out
+    assert captured.err == ""
+
+
+def test_folder_that_cannot_be_written_does_not_end_the_run(tmp_path, capsys):
+    (tmp_path / "file").write_text("not a folder")
+    run(tmp_path / "file", 0, STEPS)
+    assert capsys.readouterr().out.count("warning: ") == 2
+
+
+def test_output_that_is_gone_does_not_end_the_run(tmp_path, monkeypatch):
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stdout", Gone())
+    run(tmp_path, 0, STEPS)
+    assert len(log_of(tmp_path, "step")) == STEPS
+
+
+def test_tensorboard_is_imported_only_when_a_monitor_is_made():
+    code = "import sys, megatron_iberis.monitor.monitor; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert "megatron_iberis.monitor.monitor" in modules
+    assert not any(module.startswith("tensorboard") for module in modules)
