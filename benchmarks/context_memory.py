@@ -58,7 +58,8 @@ def measure(rank: int, ranks: int, port: int, depth: int, context: int, recomput
     from megatron_iberis.config import ModelConfig
     from megatron_iberis.model.initialization import InitialWeights, build_model, fill_parameters
     from megatron_iberis.model.parameters import shards
-    from megatron_iberis.parallel.groups import ParallelGroups, start_process_group
+    from megatron_iberis.parallel.groups import ParallelGroups
+    from megatron_iberis.parallel.start import start_process_group
 
     start_process_group(timeout_minutes=30)
     config = ModelConfig(depth=depth, head_size=64, vocab_size=8192, sequence_length=context).resolved()

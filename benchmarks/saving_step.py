@@ -19,7 +19,8 @@ import torch
 from megatron_iberis.checkpoint.save import CheckpointWriter
 from megatron_iberis.config import load_recipe
 from megatron_iberis.data.batches import Batch
-from megatron_iberis.parallel.groups import ParallelGroups, start_process_group
+from megatron_iberis.parallel.groups import ParallelGroups
+from megatron_iberis.parallel.start import start_process_group
 from megatron_iberis.training.engine import Engine
 
 

@@ -23,7 +23,8 @@ from megatron_iberis.config import ModelConfig
 from megatron_iberis.model.initialization import build_model, fill_parameters
 from megatron_iberis.model.parameters import shards
 from megatron_iberis.model.reference import ReferenceIberis
-from megatron_iberis.parallel.groups import ParallelGroups, start_process_group
+from megatron_iberis.parallel.groups import ParallelGroups
+from megatron_iberis.parallel.start import start_process_group
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 Step = Callable[[], None]

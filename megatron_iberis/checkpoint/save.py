@@ -34,7 +34,8 @@ from megatron_iberis.checkpoint.snapshot import Camera, Snapshot
 from megatron_iberis.checkpoint.verify import Record, describe, write_manifest
 from megatron_iberis.config import Recipe, save_recipe
 from megatron_iberis.model.parameters import Shard
-from megatron_iberis.parallel.groups import ParallelGroups, raise_on_any_rank
+from megatron_iberis.parallel.agreement import raise_on_any_rank
+from megatron_iberis.parallel.groups import ParallelGroups
 from megatron_iberis.sharding.layout import FlatTensor
 
 FORMAT = 1

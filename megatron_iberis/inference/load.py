@@ -15,7 +15,8 @@ from megatron_iberis.inference.exact import continue_prompt
 from megatron_iberis.model.iberis import Iberis
 from megatron_iberis.model.initialization import build_model, fill_parameters
 from megatron_iberis.model.parameters import shards
-from megatron_iberis.parallel.groups import ParallelGroups, start_process_group
+from megatron_iberis.parallel.groups import ParallelGroups
+from megatron_iberis.parallel.start import start_process_group
 from megatron_iberis.tokenizer import Tokenizer
 
 

@@ -1,7 +1,7 @@
 """Everything that is changed outside our own package: each patch a function, with its reason.
 
 tests/parallel/test_third_party.py looks whether what each of them changes is still there, so that an upgrade of
-torch, megatron-core or DeepSpeed fails here, by name, and nowhere else. Nothing heavy is imported before it is needed.
+torch, megatron-core or DeepSpeed fails there, by name, and nowhere else. Nothing heavy is imported before its time.
 """
 
 from __future__ import annotations

@@ -16,7 +16,8 @@ import torch
 import torch.distributed as dist
 
 from megatron_iberis.model.parameters import Shard
-from megatron_iberis.parallel.groups import ParallelGroups, training_device
+from megatron_iberis.parallel.groups import ParallelGroups
+from megatron_iberis.parallel.start import training_device
 from megatron_iberis.sharding.layout import Piece
 
 

@@ -21,7 +21,9 @@ from megatron_iberis.data.order.best_fit import PackedRows
 from megatron_iberis.data.order.concatenated import SampleOrder
 from megatron_iberis.hardware.measure import Peak, peak_flops
 from megatron_iberis.monitor.monitor import Monitor
-from megatron_iberis.parallel.groups import ParallelGroups, raise_on_any_rank, start_process_group
+from megatron_iberis.parallel.agreement import raise_on_any_rank
+from megatron_iberis.parallel.groups import ParallelGroups
+from megatron_iberis.parallel.start import start_process_group
 from megatron_iberis.resilience.failure import RunFailedError
 from megatron_iberis.resilience.heartbeat import Heartbeat
 from megatron_iberis.resilience.preemption import StopRequest

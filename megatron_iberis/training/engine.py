@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
-import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,7 +15,9 @@ from megatron_iberis.data.batches import Batch
 from megatron_iberis.model.iberis import Iberis
 from megatron_iberis.model.initialization import InitialWeights, build_model, fill_parameters
 from megatron_iberis.model.parameters import shards
-from megatron_iberis.parallel.groups import DeepSpeedTopology, ParallelGroups
+from megatron_iberis.parallel.groups import ParallelGroups
+from megatron_iberis.parallel.third_party import deepspeed_starting
+from megatron_iberis.parallel.topology import DeepSpeedTopology
 from megatron_iberis.resilience.heartbeat import Heartbeat
 from megatron_iberis.sharding.layout import FlatTensor, fill_pieces, flat_layout
 from megatron_iberis.training.optimizer import IberisOptimizer
@@ -79,13 +78,8 @@ class Engine:
 
     def _start_deepspeed(self, model: Iberis) -> Any:
         import deepspeed
-        from deepspeed.utils import logger
 
-        # Its shared-memory collectives for CPUs are compiled at the first start, where a kill leaves a lock file that
-        # all later starts wait for, and leave 66 MB a rank in /dev/shm. gloo does the same work.
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-        logger.setLevel(logging.ERROR)  # what it warns of at its start was chosen on purpose
-        with redirect_stdout(io.StringIO()):  # and its bf16 optimizer prints memory figures
+        with deepspeed_starting():
             engine, *_ = deepspeed.initialize(
                 model=model,
                 optimizer=self.optimizer,
@@ -93,7 +87,6 @@ class Engine:
                 mpu=self.topology,
                 dist_init_required=False,
             )
-        logger.setLevel(logging.WARNING)
         return engine
 
     @property

@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from megatron_iberis.parallel.groups import DeepSpeedTopology, ParallelGroups
+from megatron_iberis.parallel.groups import ParallelGroups
+from megatron_iberis.parallel.topology import DeepSpeedTopology
 from tests.support.ranks import Ranks
 
 
@@ -16,7 +17,7 @@ def layout(tensor: int) -> dict[str, Any]:
     """Runs on a rank: what the groups say, and what sums over them give."""
     groups = ParallelGroups.create(tensor)
     sums = {}
-    for kind in ("tensor", "data", "alone"):
+    for kind in ("tp", "dp", "alone"):
         total = torch.tensor([10.0 ** dist.get_rank()])
         dist.all_reduce(total, group=getattr(groups, kind))
         sums[kind] = total.item()
@@ -55,7 +56,7 @@ def test_two_ranks_of_tensor_parallelism_share_one_model(two_ranks: Ranks) -> No
     for rank, found in enumerate(two_ranks(layout, 2)):
         assert found["tensor"] == ((0, 1), rank, 2)
         assert found["data"] == ((rank,), 0, 1)
-        assert found["sums"] == {"tensor": 11.0, "data": 10.0**rank, "alone": 10.0**rank}
+        assert found["sums"] == {"tp": 11.0, "dp": 10.0**rank, "alone": 10.0**rank}
         assert found["core"] == (2, 1, 1, 1, 1)
 
 
@@ -63,7 +64,7 @@ def test_two_ranks_of_data_parallelism_hold_a_model_each(two_ranks: Ranks) -> No
     for rank, found in enumerate(two_ranks(layout, 1)):
         assert found["tensor"] == ((rank,), 0, 1)
         assert found["data"] == ((0, 1), rank, 2)
-        assert found["sums"] == {"tensor": 10.0**rank, "data": 11.0, "alone": 10.0**rank}
+        assert found["sums"] == {"tp": 10.0**rank, "dp": 11.0, "alone": 10.0**rank}
         assert found["core"] == (1, 1, 1, 2, 2)
 
 

@@ -103,7 +103,7 @@ def _serve(rank: int, size: int, port: int, pipe: Any) -> None:
     )
     import torch
 
-    from megatron_iberis.parallel.groups import start_process_group
+    from megatron_iberis.parallel.start import start_process_group
 
     torch.set_num_threads(1)
     start_process_group(timeout_minutes=4)
