@@ -24,7 +24,7 @@ LAYOUTS: list[tuple[int, dict[str, Any]]] = [
     (1, {"zero_stage": 0}),
     (1, {"zero_stage": 1}),
     (2, {"zero_stage": 0}),
-    (2, {"zero_stage": 0, "tensor": 2}),
+    (2, {"zero_stage": 0, "tp": 2}),
     (2, {"zero_stage": 3}),
 ]
 

@@ -16,10 +16,10 @@ from tests.support.ranks import Ranks
 from tests.support.runs import checkpoint_tensors, log, pretrain, stop_after, words
 
 BARE = {"train__eval_every": "0", "train__sample_every": "0", "train__eval_tokens": "64", "train__dtype": "fp32"}
-SEQUENCE = {"parallel__tensor": "2", "parallel__sequence": "true", "train__device_batch": "8"}
+SEQUENCE = {"parallel__tp": "2", "parallel__sequence_parallel": "true", "train__device_batch": "8"}
 LAYOUTS = {
     "one process": (1, {"parallel__zero_stage": "0", "train__device_batch": "8"}),
-    "TP 2, ZeRO 1": (2, {"parallel__tensor": "2", "train__device_batch": "4"}),
+    "TP 2, ZeRO 1": (2, {"parallel__tp": "2", "train__device_batch": "4"}),
     "DP 2, ZeRO 3": (2, {"parallel__zero_stage": "3"}),
     "TP 2 + sequence, ZeRO 2": (2, {"parallel__zero_stage": "2", **SEQUENCE}),
 }

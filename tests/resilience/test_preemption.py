@@ -39,7 +39,7 @@ OFTEN = "the deepspeed command"
 
 @pytest.mark.parametrize("way", [pytest.param(w, marks=[] if w == OFTEN else [pytest.mark.full]) for w in WAYS])
 def test_a_run_that_is_asked_to_stop_saves_its_last_step(tmp_path: Path, corpus: Corpus, way: str) -> None:
-    with Launched(2, words(corpus, tmp_path / "run", parallel__tensor="2", **LONG)) as run:
+    with Launched(2, words(corpus, tmp_path / "run", parallel__tp="2", **LONG)) as run:
         ranks = run.ranks()
         run.wait_for_steps(tmp_path / "run", 3)
         WAYS[way](run)

@@ -67,7 +67,7 @@ def test_samples_of_a_step_depend_on_seed_and_step_only(
     for ranks in spreads:
         steps = [sorted(sample for rank in ranks for sample in rank[step]) for step in range(10)]
         assert steps == [list(range(step * 8, step * 8 + 8)) for step in range(10)]
-    pair = two_ranks(consumed, words(corpus, tmp_path / "tensor", parallel__tensor="2"))
+    pair = two_ranks(consumed, words(corpus, tmp_path / "tensor", parallel__tp="2"))
     assert pair[0] == pair[1]  # tensor-parallel ranks see the same
     assert sorted(pair[0][9]) == list(range(72, 80))
 

@@ -37,7 +37,7 @@ def test_deepspeed_and_bash_start_the_same_run(tmp_path: Path, corpus: Corpus) -
 
 def test_two_processes_with_tensor_parallelism_train_as_one_does(tmp_path: Path, corpus: Corpus) -> None:
     two = ["--num_gpus", "2", "--master_port", "29612"]
-    split = words(corpus, tmp_path / "two", parallel__tensor="2", train__dtype="fp32")
+    split = words(corpus, tmp_path / "two", parallel__tp="2", train__dtype="fp32")
     one = words(corpus, tmp_path / "one", train__dtype="fp32")
     finish(start(str(BIN / "deepspeed"), *two, "examples/demo.sh", *split))
     finish(start(str(BIN / "deepspeed"), "--master_port", "29613", "examples/demo.sh", *one))

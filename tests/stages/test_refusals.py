@@ -81,7 +81,9 @@ def test_cut_off_token_file_is_named(tmp_path: Path, corpus: Corpus, suffix: str
 
 
 def test_context_beyond_the_data_is_refused(tmp_path: Path, corpus: Corpus) -> None:
-    said = refused(*words(corpus, tmp_path / "run", model__context="1048576", train__batch_tokens=str(2 << 20)))
+    said = refused(
+        *words(corpus, tmp_path / "run", model__sequence_length="1048576", train__batch_tokens=str(2 << 20))
+    )
     assert f"data.train = {corpus.train}" in said
 
 
