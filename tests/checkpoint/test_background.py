@@ -130,6 +130,6 @@ def test_a_folder_that_the_nodes_do_not_share_is_refused_before_training(
 ) -> None:
     nodes = [tmp_path / "node0" / "run", tmp_path / "node1" / "run"]
     nodes[1].mkdir(parents=True)
-    with pytest.raises(AssertionError, match=r"ValueError: rank 1 on \S+ does not see the folder .*: put the run's"):
+    with pytest.raises(AssertionError, match=r"InputError: rank 1 on \S+ does not see the folder .*: put the run's"):
         two_ranks(pretrain_with_a_folder_of_its_own, [words(corpus, node) for node in nodes])
     assert not (nodes[0] / "log.jsonl").exists()
