@@ -56,7 +56,7 @@ clean:
 	rm -rf $(VENV) build demo *.egg-info megatron_iberis/_C*.so
 
 # Installs again when what is installed would differ: the build files or the C++ sources have changed.
-SOURCES := setup.py pyproject.toml constraints.txt $(wildcard csrc/*)
+SOURCES := setup.py pyproject.toml constraints.txt $(wildcard csrc/* csrc/*/*)
 
 $(VENV)/bin/python:
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is missing: install Python 3.10 or newer, or make PYTHON=... " >&2; exit 2; }

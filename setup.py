@@ -10,9 +10,9 @@ from setuptools import setup
 
 extension = Pybind11Extension(
     "megatron_iberis._C",
-    sorted(glob("csrc/*.cpp")),
+    sorted(glob("csrc/**/*.cpp", recursive=True)),
     include_dirs=["csrc"],
-    depends=sorted(glob("csrc/*.h")),
+    depends=sorted(glob("csrc/**/*.h", recursive=True)),
     cxx_std=17,
     extra_compile_args=["-O3", "-Wall", "-Wextra", "-Werror", "-pthread"],
 )

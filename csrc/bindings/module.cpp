@@ -19,16 +19,16 @@
 #include <utility>
 #include <vector>
 
-#include "best_fit.h"
-#include "blend.h"
-#include "bpe.h"
-#include "idx_format.h"
-#include "index_reader.h"
-#include "index_writer.h"
-#include "megatron_order.h"
-#include "permutation.h"
-#include "samples.h"
-#include "unigram.h"
+#include "order/best_fit.h"
+#include "order/blend.h"
+#include "order/megatron_order.h"
+#include "order/permutation.h"
+#include "order/samples.h"
+#include "token_file/idx_format.h"
+#include "token_file/index_reader.h"
+#include "token_file/index_writer.h"
+#include "tokenizer/bpe.h"
+#include "tokenizer/unigram.h"
 
 namespace py = pybind11;
 using namespace pybind11::literals;

@@ -1,11 +1,11 @@
-#include "samples.h"
+#include "order/samples.h"
 
 #include <algorithm>
 #include <limits>
 #include <stdexcept>
 #include <string>
 
-#include "permutation.h"
+#include "order/permutation.h"
 
 namespace iberis {
 namespace {

@@ -1,4 +1,4 @@
-#include "unigram.h"
+#include "tokenizer/unigram.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,4 +1,4 @@
-// A memory-mapped .idx (see idx_format.h), treated as hostile: whatever the bytes are, no call reads outside the file
+// A memory-mapped .idx (see token_file/idx_format.h), treated as hostile: whatever the bytes are, no call reads outside the file
 // or crashes; a fault is a std::invalid_argument (Python's ValueError) with the file's name and what to do.
 //
 // * Opening costs the same for any size: it checks the header against the file's size and the ends of the arrays.

@@ -1,11 +1,11 @@
-#include "best_fit.h"
+#include "order/best_fit.h"
 
 #include <algorithm>
 #include <limits>
 #include <string>
 #include <utility>
 
-#include "idx_format.h"
+#include "token_file/idx_format.h"
 
 namespace iberis {
 namespace {

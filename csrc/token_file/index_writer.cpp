@@ -1,11 +1,11 @@
-#include "index_writer.h"
+#include "token_file/index_writer.h"
 
 #include <algorithm>
 #include <limits>
 #include <string>
 #include <vector>
 
-#include "idx_format.h"
+#include "token_file/idx_format.h"
 
 namespace iberis {
 namespace {

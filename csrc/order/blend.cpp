@@ -1,4 +1,4 @@
-#include "blend.h"
+#include "order/blend.h"
 
 #include <algorithm>
 #include <functional>

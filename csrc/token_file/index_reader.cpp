@@ -1,4 +1,4 @@
-#include "index_reader.h"
+#include "token_file/index_reader.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -8,7 +8,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "idx_format.h"
+#include "token_file/idx_format.h"
 
 namespace iberis {
 namespace {
