@@ -76,8 +76,6 @@ class IndexReader:
         """(first token, number of tokens); IndexError when there is no such sequence."""
     def find(self, token: int) -> tuple[int, int]:
         """(sequence, position in it) of a token of the file."""
-    def find_all(self, tokens: npt.NDArray[np.integer]) -> tuple[Int64s, Int64s]:
-        """find() for an array of tokens."""
     def documents_of(self, tokens: npt.NDArray[np.integer]) -> Int64s:
         """The document that each token belongs to."""
     def verify(self) -> None: ...

@@ -15,8 +15,6 @@
 
 #include <cstdint>
 #include <cstring>
-#include <stdexcept>
-#include <string>
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "token files are little-endian and are mapped as they are: a big-endian machine cannot read them"
@@ -55,8 +53,5 @@ T load(const unsigned char* array, uint64_t i) {
   std::memcpy(&value, array + i * sizeof(T), sizeof(T));
   return value;
 }
-
-// Becomes Python's ValueError.
-[[noreturn]] inline void fail(const std::string& sentence) { throw std::invalid_argument(sentence); }
 
 }  // namespace iberis::idx

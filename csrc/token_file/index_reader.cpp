@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <stdexcept>
 
 #include "token_file/idx_format.h"
 
@@ -40,12 +41,12 @@ IndexReader::IndexReader(const std::filesystem::path& path) : path_(path.string(
 IndexReader::~IndexReader() { ::munmap(const_cast<unsigned char*>(data_), bytes_); }
 
 void IndexReader::fail(const std::string& fault) const {
-  idx::fail(path_ + " " + fault + ": make it again with data_tools/preprocess.py, or copy it again.");
+  throw std::invalid_argument(path_ + " " + fault + ": make it again with data_tools/preprocess.py, or copy it again.");
 }
 
 void IndexReader::map_file() {
   const int descriptor = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) idx::fail("cannot open " + path_ + " (" + std::strerror(errno) + "): check its name and rights.");
+  if (descriptor < 0) throw std::invalid_argument("cannot open " + path_ + " (" + std::strerror(errno) + "): check its name and rights.");
   struct stat status {};
   const bool is_file = ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
   bytes_ = is_file ? static_cast<uint64_t>(status.st_size) : 0;
@@ -53,12 +54,12 @@ void IndexReader::map_file() {
                                           : ::mmap(nullptr, bytes_, PROT_READ, MAP_SHARED, descriptor, 0);
   const int code = errno;
   ::close(descriptor);
-  if (!is_file) idx::fail(path_ + " is not a file: give the prefix of a .bin and .idx pair.");
+  if (!is_file) throw std::invalid_argument(path_ + " is not a file: give the prefix of a .bin and .idx pair.");
   if (bytes_ == 0) fail("is empty");
   if (bytes_ < idx::kHeaderBytes) {
     fail("is cut off: it holds " + std::to_string(bytes_) + " bytes and the header alone has 34");
   }
-  if (data == MAP_FAILED) idx::fail("cannot map " + path_ + " into memory (" + std::strerror(code) + "): free memory.");
+  if (data == MAP_FAILED) throw std::invalid_argument("cannot map " + path_ + " into memory (" + std::strerror(code) + "): free memory.");
   data_ = static_cast<const unsigned char*>(data);
 }
 
@@ -125,7 +126,7 @@ std::pair<int64_t, int64_t> IndexReader::sequence(int64_t i) const {
 
 std::pair<int64_t, int64_t> IndexReader::find(int64_t token) const {
   if (token < 0 || token >= tokens_) {
-    idx::fail("token " + std::to_string(token) + " is not in " + path_ + ": it holds " + std::to_string(tokens_) +
+    throw std::invalid_argument("token " + std::to_string(token) + " is not in " + path_ + ": it holds " + std::to_string(tokens_) +
               " tokens.");
   }
   // Of several sequences with this offset all but the last are empty, so the last is the one with the token.
