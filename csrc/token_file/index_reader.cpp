@@ -1,11 +1,5 @@
 #include "token_file/index_reader.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
 #include <cstring>
 #include <stdexcept>
 
@@ -27,43 +21,21 @@ uint64_t last_not_above(const unsigned char* array, uint64_t count, int64_t valu
 
 }  // namespace
 
-IndexReader::IndexReader(const std::filesystem::path& path) : path_(path.string()) {
-  map_file();
-  try {
-    read_header();
-    check_ends();
-  } catch (...) {
-    ::munmap(const_cast<unsigned char*>(data_), bytes_);
-    throw;
-  }
+IndexReader::IndexReader(const std::filesystem::path& path)
+    : path_(path.string()), file_(path_), data_(file_.data()), bytes_(file_.bytes()) {
+  read_header();
+  check_ends();
 }
-
-IndexReader::~IndexReader() { ::munmap(const_cast<unsigned char*>(data_), bytes_); }
 
 void IndexReader::fail(const std::string& fault) const {
   throw std::invalid_argument(path_ + " " + fault + ": make it again with data_tools/preprocess.py, or copy it again.");
 }
 
-void IndexReader::map_file() {
-  const int descriptor = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) throw std::invalid_argument("cannot open " + path_ + " (" + std::strerror(errno) + "): check its name and rights.");
-  struct stat status {};
-  const bool is_file = ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
-  bytes_ = is_file ? static_cast<uint64_t>(status.st_size) : 0;
-  void* data = bytes_ < idx::kHeaderBytes ? MAP_FAILED
-                                          : ::mmap(nullptr, bytes_, PROT_READ, MAP_SHARED, descriptor, 0);
-  const int code = errno;
-  ::close(descriptor);
-  if (!is_file) throw std::invalid_argument(path_ + " is not a file: give the prefix of a .bin and .idx pair.");
+void IndexReader::read_header() {
   if (bytes_ == 0) fail("is empty");
   if (bytes_ < idx::kHeaderBytes) {
     fail("is cut off: it holds " + std::to_string(bytes_) + " bytes and the header alone has 34");
   }
-  if (data == MAP_FAILED) throw std::invalid_argument("cannot map " + path_ + " into memory (" + std::strerror(code) + "): free memory.");
-  data_ = static_cast<const unsigned char*>(data);
-}
-
-void IndexReader::read_header() {
   if (std::memcmp(data_, idx::kMagic, sizeof(idx::kMagic)) != 0) {
     fail("is not the index of a token file (it does not start with MMIDIDX)");
   }
