@@ -22,7 +22,7 @@ class MappedFile {
     if (descriptor < 0) {
       throw std::invalid_argument("cannot open " + path + " (" + std::strerror(errno) + "): check its name and rights.");
     }
-    struct stat status {};
+    struct stat status{};
     const bool is_file = ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
     const uint64_t bytes = is_file ? static_cast<uint64_t>(status.st_size) : 0;
     void* data = bytes == 0 ? nullptr : ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, descriptor, 0);

@@ -54,9 +54,9 @@ class OpenRows {
   static uint64_t from(uint64_t bit) { return ~uint64_t{0} << bit % 64; }
   static uint64_t lowest(uint64_t bits) { return static_cast<uint64_t>(__builtin_ctzll(bits)); }
 
-  std::vector<uint32_t> top_;    // row on the stack of each room
-  std::vector<uint32_t> below_;  // the row under each row
-  std::vector<uint64_t> words_;  // bit r: room r has rows
+  std::vector<uint32_t> top_;     // row on the stack of each room
+  std::vector<uint32_t> below_;   // the row under each row
+  std::vector<uint64_t> words_;   // bit r: room r has rows
   std::vector<uint64_t> groups_;  // bit w: words_[w] is not 0
 };
 
@@ -89,7 +89,8 @@ PackedRows best_fit(const IndexReader& index, int64_t row_tokens) {
   }
   index.verify();
   const auto documents = static_cast<uint64_t>(index.documents());
-  if (documents >= kNone) throw std::invalid_argument("more than 4,294,967,294 documents cannot be packed: use several token files.");
+  if (documents >= kNone)
+    throw std::invalid_argument("more than 4,294,967,294 documents cannot be packed: use several token files.");
   if (index.tokens() == 0) throw std::invalid_argument("there are no tokens to pack: add text.");
   PackedRows packed;
   std::vector<uint32_t> lengths(documents);

@@ -27,9 +27,7 @@ constexpr uint64_t kVersion = 1;
 constexpr uint64_t kHeaderBytes = 34;
 
 // Bytes of one token, 0 for a dtype that token files do not use.
-constexpr int64_t token_bytes(int dtype_code) {
-  return dtype_code == 8 ? 2 : dtype_code == 4 ? 4 : 0;
-}
+constexpr int64_t token_bytes(int dtype_code) { return dtype_code == 8 ? 2 : dtype_code == 4 ? 4 : 0; }
 
 struct Header {
   int dtype_code = 0;

@@ -98,8 +98,8 @@ std::pair<int64_t, int64_t> IndexReader::sequence(int64_t i) const {
 
 std::pair<int64_t, int64_t> IndexReader::find(int64_t token) const {
   if (token < 0 || token >= tokens_) {
-    throw std::invalid_argument("token " + std::to_string(token) + " is not in " + path_ + ": it holds " + std::to_string(tokens_) +
-              " tokens.");
+    throw std::invalid_argument("token " + std::to_string(token) + " is not in " + path_ + ": it holds " +
+                                std::to_string(tokens_) + " tokens.");
   }
   // Of several sequences with this offset all but the last are empty, so the last is the one with the token.
   const auto i = static_cast<int64_t>(last_not_above(offsets_, sequences_, token * token_bytes_));

@@ -33,8 +33,7 @@ int write_all(int descriptor, const unsigned char* data, uint64_t bytes, uint64_
 
 }  // namespace
 
-OutputFile::OutputFile(int descriptor, std::filesystem::path path)
-    : descriptor_(descriptor), path_(std::move(path)) {
+OutputFile::OutputFile(int descriptor, std::filesystem::path path) : descriptor_(descriptor), path_(std::move(path)) {
   buffer_.reserve(kBufferBytes);
 }
 
