@@ -38,7 +38,7 @@ test-native: $(VENV)/installed-dev
 	rm -rf $(NATIVE) && mkdir -p $(NATIVE)
 	cp -r setup.py pyproject.toml README.md LICENSE csrc megatron_iberis tests $(NATIVE)/
 	rm -f $(NATIVE)/megatron_iberis/_C*.so
-	cd $(NATIVE) && CFLAGS="$(SANITIZE)" LDFLAGS="$(SANITIZE)" $(abspath $(BIN))/python setup.py -q build_ext --inplace
+	cd $(NATIVE) && CFLAGS="$(SANITIZE)" CXXFLAGS="$(SANITIZE)" LDFLAGS="$(SANITIZE)" $(abspath $(BIN))/python setup.py -q build_ext --inplace
 	cd $(NATIVE) && ASAN_OPTIONS=detect_leaks=0,quarantine_size_mb=1 \
 	  LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libstdc++.so)" \
 	  $(abspath $(BIN))/python -m pytest -p no:cacheprovider tests/data tests/tokenizer/test_same_ids.py
@@ -56,7 +56,7 @@ clean:
 	rm -rf $(VENV) build demo *.egg-info megatron_iberis/_C*.so
 
 # Installs again when what is installed would differ: the build files or the C++ sources have changed.
-SOURCES := setup.py pyproject.toml constraints.txt $(wildcard csrc/*)
+SOURCES := setup.py pyproject.toml constraints.txt $(wildcard csrc/* csrc/*/*)
 
 $(VENV)/bin/python:
 	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) is missing: install Python 3.10 or newer, or make PYTHON=... " >&2; exit 2; }

@@ -1,5 +1,5 @@
 # ruff: noqa: N999
-"""Types of the C++ extension (csrc/bindings.cpp). Bad arguments and bad files are ValueErrors."""
+"""Types of the C++ extension (csrc/bindings/). Bad arguments and bad files are ValueErrors."""
 
 import os
 from collections.abc import Sequence
@@ -76,30 +76,28 @@ class IndexReader:
         """(first token, number of tokens); IndexError when there is no such sequence."""
     def find(self, token: int) -> tuple[int, int]:
         """(sequence, position in it) of a token of the file."""
-    def find_all(self, tokens: npt.NDArray[np.integer]) -> tuple[Int64s, Int64s]:
-        """find() for an array of tokens."""
     def documents_of(self, tokens: npt.NDArray[np.integer]) -> Int64s:
         """The document that each token belongs to."""
     def verify(self) -> None: ...
 
 @final
 class Blend:
-    """Which file every sample of a mixture comes from (csrc/blend.h); positive weights, below 2^62 in sum."""
+    """Which file every sample of a mixture comes from (csrc/order/blend.h); positive weights, below 2^62 in sum."""
 
     def __init__(self, weights: Sequence[int]) -> None: ...
     def locate(self, first: int, count: int) -> tuple[Int64s, Int64s]:
         """The files of the samples [first, first + count), and the number of samples of that file before each."""
 
 def best_fit(index: IndexReader, row_tokens: int) -> tuple[Int64s, npt.NDArray[np.uint32], int, int]:
-    """Whole documents packed into rows (csrc/best_fit.h): starts [rows + 1], documents, cropped, padded tokens."""
+    """Whole documents packed into rows (csrc/order/best_fit.h): starts [rows + 1], documents, cropped, padded tokens."""
 
 def megatron_sample_index(lengths: Int32s, order: Int32s, sequence_length: int) -> Int32s | Int64s:
-    """megatron-core's build_sample_idx (csrc/megatron_order.h): (number in `order`, position), [samples + 1, 2].
+    """megatron-core's build_sample_idx (csrc/order/megatron_order.h): (number in `order`, position), [samples + 1, 2].
 
     lengths: tokens of each sequence; order: which of them come one after the other."""
 
 def permute(index: int, n: int, key: int) -> int:
-    """Image of an index under the permutation of [0, n) with this 64-bit key (csrc/permutation.h)."""
+    """Image of an index under the permutation of [0, n) with this 64-bit key (csrc/order/permutation.h)."""
 
 def permute_inverse(image: int, n: int, key: int) -> int: ...
 def permute_range(start: int, count: int, n: int, key: int) -> Int64s:
@@ -108,4 +106,4 @@ def permute_range(start: int, count: int, n: int, key: int) -> Int64s:
 def sample_offsets(
     first_sample: int, count: int, num_tokens: int, sequence_length: int, seed: int, shuffle: bool
 ) -> Int64s:
-    """First token of the samples [first_sample, first_sample + count) (csrc/samples.h)."""
+    """First token of the samples [first_sample, first_sample + count) (csrc/order/samples.h)."""

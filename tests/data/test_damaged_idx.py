@@ -43,7 +43,6 @@ def use_in_every_way(path):
     for use in [
         *(lambda token=token: reader.find(token) for token in probes),
         *(lambda i=i: reader.sequence(i) for i in range(reader.num_sequences)),
-        lambda: reader.find_all(np.array(probes[:5])),
         lambda: reader.documents_of(np.array(probes[:5])),
     ]:
         assert "f.idx" in (complaint(use) or "f.idx")

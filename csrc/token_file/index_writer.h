@@ -1,4 +1,4 @@
-// Writes a .idx (see idx_format.h) in constant memory, however many sequences there are.
+// Writes a .idx (see token_file/idx_format.h) in constant memory, however many sequences there are.
 //
 // * The lengths go straight to their final place behind a gap for the header; finish() reads them back to compute the
 //   offsets. Only the document index needs a second file, a nameless one, until then.
@@ -11,7 +11,7 @@
 #include <filesystem>
 #include <mutex>
 
-#include "output_file.h"
+#include "token_file/output_file.h"
 
 namespace iberis {
 

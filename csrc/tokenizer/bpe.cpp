@@ -1,4 +1,4 @@
-#include "bpe.h"
+#include "tokenizer/bpe.h"
 
 #include <algorithm>
 #include <numeric>
@@ -151,7 +151,8 @@ void BpeEncoder::finish(Unit& unit, std::vector<int32_t>& ids) const {
     if (symbol < vocab_size_) {
       ids.push_back(static_cast<int32_t>(symbol));
     } else {
-      for (const char byte : characters_[symbol - vocab_size_]) ids.push_back(byte_ids_[static_cast<unsigned char>(byte)]);
+      for (const char byte : characters_[symbol - vocab_size_])
+        ids.push_back(byte_ids_[static_cast<unsigned char>(byte)]);
     }
   }
   unit.symbols.clear();

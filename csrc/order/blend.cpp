@@ -1,4 +1,4 @@
-#include "blend.h"
+#include "order/blend.h"
 
 #include <algorithm>
 #include <functional>
@@ -13,8 +13,8 @@ namespace {
 
 using Wide = unsigned __int128;
 // (place, file); the smallest first, the lower file where places are equal.
-using Earliest = std::priority_queue<std::pair<uint64_t, uint32_t>, std::vector<std::pair<uint64_t, uint32_t>>,
-                                     std::greater<>>;
+using Earliest =
+    std::priority_queue<std::pair<uint64_t, uint32_t>, std::vector<std::pair<uint64_t, uint32_t>>, std::greater<>>;
 
 constexpr uint64_t kMostPlaces = uint64_t{1} << 62;
 constexpr uint64_t kLargestBlock = uint64_t{1} << 24;

@@ -1,4 +1,4 @@
-#include "output_file.h"
+#include "token_file/output_file.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -33,8 +33,7 @@ int write_all(int descriptor, const unsigned char* data, uint64_t bytes, uint64_
 
 }  // namespace
 
-OutputFile::OutputFile(int descriptor, std::filesystem::path path)
-    : descriptor_(descriptor), path_(std::move(path)) {
+OutputFile::OutputFile(int descriptor, std::filesystem::path path) : descriptor_(descriptor), path_(std::move(path)) {
   buffer_.reserve(kBufferBytes);
 }
 

@@ -1,11 +1,11 @@
-#include "samples.h"
+#include "order/samples.h"
 
 #include <algorithm>
 #include <limits>
 #include <stdexcept>
 #include <string>
 
-#include "permutation.h"
+#include "order/permutation.h"
 
 namespace iberis {
 namespace {
@@ -48,7 +48,8 @@ void SampleOrder::offsets(int64_t first, int64_t count, int64_t* out) const {
       const uint64_t shift = hash(seed_, epoch, 0) % tokens_;
       const Permutation permute(per_epoch_, hash(seed_, epoch, 1));
       // Both terms are below 2^62, so the sum does not overflow.
-      for (; sample < stop; ++sample) *out++ = static_cast<int64_t>((shift + permute(sample - start) * length_) % tokens_);
+      for (; sample < stop; ++sample)
+        *out++ = static_cast<int64_t>((shift + permute(sample - start) * length_) % tokens_);
     } else {
       for (; sample < stop; ++sample) *out++ = static_cast<int64_t>((sample - start) * length_);
     }

@@ -19,16 +19,16 @@
 #include <utility>
 #include <vector>
 
-#include "best_fit.h"
-#include "blend.h"
-#include "bpe.h"
-#include "idx_format.h"
-#include "index_reader.h"
-#include "index_writer.h"
-#include "megatron_order.h"
-#include "permutation.h"
-#include "samples.h"
-#include "unigram.h"
+#include "order/best_fit.h"
+#include "order/blend.h"
+#include "order/megatron_order.h"
+#include "order/permutation.h"
+#include "order/samples.h"
+#include "token_file/idx_format.h"
+#include "token_file/index_reader.h"
+#include "token_file/index_writer.h"
+#include "tokenizer/bpe.h"
+#include "tokenizer/unigram.h"
 
 namespace py = pybind11;
 using namespace pybind11::literals;
@@ -58,23 +58,6 @@ py::array view(const py::object& reader, const unsigned char* data, int64_t coun
   py::array array(py::dtype::of<T>(), {count}, {static_cast<int64_t>(sizeof(T))}, data, reader);
   array.attr("setflags")("write"_a = false);
   return array;
-}
-
-py::tuple find_all(const IndexReader& reader, const Int64s& tokens) {
-  const Span wanted = one_dimensional(tokens, "tokens");
-  py::array_t<int64_t> sequences(tokens.size());
-  py::array_t<int64_t> positions(tokens.size());
-  int64_t* sequence = sequences.mutable_data();
-  int64_t* position = positions.mutable_data();
-  {
-    const py::gil_scoped_release release;
-    for (uint64_t i = 0; i < wanted.count; ++i) {
-      const auto [found, inside] = reader.find(wanted.data[i]);
-      sequence[i] = found;
-      position[i] = inside;
-    }
-  }
-  return py::make_tuple(sequences, positions);
 }
 
 py::array_t<int64_t> documents_of(const IndexReader& reader, const Int64s& tokens) {
@@ -142,9 +125,10 @@ py::tuple locate(Blend& blend, int64_t first, int64_t count) {
 // An array that takes over the vector's memory.
 template <typename T>
 py::array_t<T> array_of(std::vector<T>&& values) {
-  auto* kept = new std::vector<T>(std::move(values));
-  const py::capsule owner(kept, [](void* vector) { delete static_cast<std::vector<T>*>(vector); });
-  return py::array_t<T>(kept->size(), kept->data(), owner);
+  auto kept = std::make_unique<std::vector<T>>(std::move(values));
+  const py::capsule owner(kept.get(), [](void* vector) { delete static_cast<std::vector<T>*>(vector); });
+  const std::vector<T>& owned = *kept.release();  // the capsule's from here on
+  return py::array_t<T>(owned.size(), owned.data(), owner);
 }
 
 py::tuple packed_rows(const IndexReader& reader, int64_t row_tokens) {
@@ -232,7 +216,6 @@ void bind_index(py::module_& module) {
                              })
       .def("sequence", &IndexReader::sequence, "i"_a)
       .def("find", &IndexReader::find, "token"_a)
-      .def("find_all", &find_all, "tokens"_a)
       .def("documents_of", &documents_of, "tokens"_a)
       .def("verify", &IndexReader::verify, unlocked);
 }

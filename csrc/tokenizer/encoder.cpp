@@ -1,4 +1,4 @@
-#include "encoder.h"
+#include "tokenizer/encoder.h"
 
 #include <stdexcept>
 

@@ -1,11 +1,12 @@
-#include "index_writer.h"
+#include "token_file/index_writer.h"
 
 #include <algorithm>
 #include <limits>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
-#include "idx_format.h"
+#include "token_file/idx_format.h"
 
 namespace iberis {
 namespace {
@@ -14,7 +15,8 @@ constexpr uint64_t kChunk = 1 << 16;  // elements held in memory while copying
 
 int checked_dtype(int dtype_code) {
   if (idx::token_bytes(dtype_code) == 0) {
-    idx::fail("dtype code " + std::to_string(dtype_code) + " is not one of token files: use 8 (uint16) or 4 (int32).");
+    throw std::invalid_argument("dtype code " + std::to_string(dtype_code) +
+                                " is not one of token files: use 8 (uint16) or 4 (int32).");
   }
   return dtype_code;
 }
@@ -37,11 +39,12 @@ void IndexWriter::check(const int64_t* lengths, uint64_t count) const {
   uint64_t sum = 0;
   for (uint64_t i = 0; i < count; ++i) {
     if (lengths[i] < 0 || lengths[i] > kMost) {
-      idx::fail("a sequence of " + std::to_string(lengths[i]) +
-                " tokens does not fit a token file: cut documents into sequences of 0 to 2,147,483,647 tokens.");
+      throw std::invalid_argument(
+          "a sequence of " + std::to_string(lengths[i]) +
+          " tokens does not fit a token file: cut documents into sequences of 0 to 2,147,483,647 tokens.");
     }
     sum += static_cast<uint64_t>(lengths[i]);
-    if (sum > room) idx::fail("more than 2^61 tokens do not fit one token file: write several.");
+    if (sum > room) throw std::invalid_argument("more than 2^61 tokens do not fit one token file: write several.");
   }
 }
 

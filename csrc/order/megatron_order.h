@@ -39,7 +39,7 @@ class MegatronOrder {
   int64_t samples_ = 0;
   uint64_t documents_;
   std::unique_ptr<int32_t[]> ordered_;  // [documents]: length of each document in the order
-  std::vector<int64_t> starts_;   // [parts + 1]: first token of each part; -1 for a part with a document that is none
+  std::vector<int64_t> starts_;  // [parts + 1]: first token of each part; -1 for a part with a document that is none
 };
 
 }  // namespace iberis

@@ -10,7 +10,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "index_reader.h"
+#include "token_file/index_reader.h"
 
 namespace iberis {
 

@@ -1,4 +1,4 @@
-// A memory-mapped .idx (see idx_format.h), treated as hostile: whatever the bytes are, no call reads outside the file
+// A memory-mapped .idx (see token_file/idx_format.h), treated as hostile: whatever the bytes are, no call reads outside the file
 // or crashes; a fault is a std::invalid_argument (Python's ValueError) with the file's name and what to do.
 //
 // * Opening costs the same for any size: it checks the header against the file's size and the ends of the arrays.
@@ -11,14 +11,13 @@
 #include <string>
 #include <utility>
 
+#include "mapped_file.h"
+
 namespace iberis {
 
 class IndexReader {
  public:
   explicit IndexReader(const std::filesystem::path& path);
-  IndexReader(const IndexReader&) = delete;
-  IndexReader& operator=(const IndexReader&) = delete;
-  ~IndexReader();
 
   int dtype_code() const { return dtype_code_; }
   int64_t sequences() const { return static_cast<int64_t>(sequences_); }
@@ -41,14 +40,14 @@ class IndexReader {
   void verify() const;
 
  private:
-  void map_file();
   void read_header();
   void check_ends();
   [[noreturn]] void fail(const std::string& fault) const;
 
   std::string path_;
-  const unsigned char* data_ = nullptr;
-  uint64_t bytes_ = 0;
+  MappedFile file_;
+  const unsigned char* data_;
+  uint64_t bytes_;
   int dtype_code_ = 0;
   int64_t token_bytes_ = 0;
   uint64_t sequences_ = 0;

@@ -1,4 +1,4 @@
-#include "unigram.h"
+#include "tokenizer/unigram.h"
 
 #include <algorithm>
 #include <cmath>
@@ -9,7 +9,7 @@
 namespace iberis {
 namespace {
 
-constexpr float kUnknownPenalty = 10.0F;     // SentencePiece's: a character without a piece is worse than any piece
+constexpr float kUnknownPenalty = 10.0F;    // SentencePiece's: a character without a piece is worse than any piece
 constexpr float kLargestScore = 100000.0F;  // SentencePiece's: beyond it sums begin again at 0, to keep their precision
 constexpr int32_t kUnknown = -1;
 constexpr int32_t kFree = -1;  // as a state's parent
@@ -55,7 +55,7 @@ void UnigramEncoder::build(const Vocabulary& vocabulary) {
   states_[0].parent = kRoot;
   std::vector<Task> tasks = {{0, 0, order.size(), 0}};
   int32_t first_free = 256;  // below, a slot can be out of reach of every base
-  int32_t wide = 256;  // those with several children are laid one behind the other, the rest fills the gaps
+  int32_t wide = 256;        // those with several children are laid one behind the other, the rest fills the gaps
   while (!tasks.empty()) {
     Task task = tasks.back();
     tasks.pop_back();

@@ -11,13 +11,13 @@
 #include <string_view>
 #include <vector>
 
-#include "encoder.h"
+#include "tokenizer/encoder.h"
 
 namespace iberis {
 
 class BpeEncoder : public Encoder {
  public:
-  // std::invalid_argument for a vocabulary that makes no sense (encoder.h).
+  // std::invalid_argument for a vocabulary that makes no sense (tokenizer/encoder.h).
   explicit BpeEncoder(const Vocabulary& vocabulary);
 
   void encode(std::string_view text, std::vector<int32_t>& ids) const override;

@@ -10,13 +10,13 @@
 #include <string_view>
 #include <vector>
 
-#include "encoder.h"
+#include "tokenizer/encoder.h"
 
 namespace iberis {
 
 class UnigramEncoder : public Encoder {
  public:
-  // std::invalid_argument for a vocabulary that makes no sense (encoder.h).
+  // std::invalid_argument for a vocabulary that makes no sense (tokenizer/encoder.h).
   explicit UnigramEncoder(const Vocabulary& vocabulary);
 
   void encode(std::string_view text, std::vector<int32_t>& ids) const override;

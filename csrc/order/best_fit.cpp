@@ -1,11 +1,12 @@
-#include "best_fit.h"
+#include "order/best_fit.h"
 
 #include <algorithm>
 #include <limits>
+#include <stdexcept>
 #include <string>
 #include <utility>
 
-#include "idx_format.h"
+#include "token_file/idx_format.h"
 
 namespace iberis {
 namespace {
@@ -53,9 +54,9 @@ class OpenRows {
   static uint64_t from(uint64_t bit) { return ~uint64_t{0} << bit % 64; }
   static uint64_t lowest(uint64_t bits) { return static_cast<uint64_t>(__builtin_ctzll(bits)); }
 
-  std::vector<uint32_t> top_;    // row on the stack of each room
-  std::vector<uint32_t> below_;  // the row under each row
-  std::vector<uint64_t> words_;  // bit r: room r has rows
+  std::vector<uint32_t> top_;     // row on the stack of each room
+  std::vector<uint32_t> below_;   // the row under each row
+  std::vector<uint64_t> words_;   // bit r: room r has rows
   std::vector<uint64_t> groups_;  // bit w: words_[w] is not 0
 };
 
@@ -84,12 +85,13 @@ std::vector<uint32_t> longest_first(const std::vector<uint32_t>& lengths, uint64
 
 PackedRows best_fit(const IndexReader& index, int64_t row_tokens) {
   if (row_tokens < 1 || row_tokens > std::numeric_limits<int32_t>::max()) {
-    idx::fail("rows of " + std::to_string(row_tokens) + " tokens: give 1 to 2,147,483,647.");
+    throw std::invalid_argument("rows of " + std::to_string(row_tokens) + " tokens: give 1 to 2,147,483,647.");
   }
   index.verify();
   const auto documents = static_cast<uint64_t>(index.documents());
-  if (documents >= kNone) idx::fail("more than 4,294,967,294 documents cannot be packed: use several token files.");
-  if (index.tokens() == 0) idx::fail("there are no tokens to pack: add text.");
+  if (documents >= kNone)
+    throw std::invalid_argument("more than 4,294,967,294 documents cannot be packed: use several token files.");
+  if (index.tokens() == 0) throw std::invalid_argument("there are no tokens to pack: add text.");
   PackedRows packed;
   std::vector<uint32_t> lengths(documents);
   for (uint64_t d = 0; d < documents; ++d) {

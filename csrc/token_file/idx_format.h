@@ -15,8 +15,6 @@
 
 #include <cstdint>
 #include <cstring>
-#include <stdexcept>
-#include <string>
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "token files are little-endian and are mapped as they are: a big-endian machine cannot read them"
@@ -29,9 +27,7 @@ constexpr uint64_t kVersion = 1;
 constexpr uint64_t kHeaderBytes = 34;
 
 // Bytes of one token, 0 for a dtype that token files do not use.
-constexpr int64_t token_bytes(int dtype_code) {
-  return dtype_code == 8 ? 2 : dtype_code == 4 ? 4 : 0;
-}
+constexpr int64_t token_bytes(int dtype_code) { return dtype_code == 8 ? 2 : dtype_code == 4 ? 4 : 0; }
 
 struct Header {
   int dtype_code = 0;
@@ -55,8 +51,5 @@ T load(const unsigned char* array, uint64_t i) {
   std::memcpy(&value, array + i * sizeof(T), sizeof(T));
   return value;
 }
-
-// Becomes Python's ValueError.
-[[noreturn]] inline void fail(const std::string& sentence) { throw std::invalid_argument(sentence); }
 
 }  // namespace iberis::idx

@@ -1,14 +1,9 @@
-#include "index_reader.h"
+#include "token_file/index_reader.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
 #include <cstring>
+#include <stdexcept>
 
-#include "idx_format.h"
+#include "token_file/idx_format.h"
 
 namespace iberis {
 namespace {
@@ -26,43 +21,21 @@ uint64_t last_not_above(const unsigned char* array, uint64_t count, int64_t valu
 
 }  // namespace
 
-IndexReader::IndexReader(const std::filesystem::path& path) : path_(path.string()) {
-  map_file();
-  try {
-    read_header();
-    check_ends();
-  } catch (...) {
-    ::munmap(const_cast<unsigned char*>(data_), bytes_);
-    throw;
-  }
+IndexReader::IndexReader(const std::filesystem::path& path)
+    : path_(path.string()), file_(path_), data_(file_.data()), bytes_(file_.bytes()) {
+  read_header();
+  check_ends();
 }
-
-IndexReader::~IndexReader() { ::munmap(const_cast<unsigned char*>(data_), bytes_); }
 
 void IndexReader::fail(const std::string& fault) const {
-  idx::fail(path_ + " " + fault + ": make it again with data_tools/preprocess.py, or copy it again.");
+  throw std::invalid_argument(path_ + " " + fault + ": make it again with data_tools/preprocess.py, or copy it again.");
 }
 
-void IndexReader::map_file() {
-  const int descriptor = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) idx::fail("cannot open " + path_ + " (" + std::strerror(errno) + "): check its name and rights.");
-  struct stat status {};
-  const bool is_file = ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
-  bytes_ = is_file ? static_cast<uint64_t>(status.st_size) : 0;
-  void* data = bytes_ < idx::kHeaderBytes ? MAP_FAILED
-                                          : ::mmap(nullptr, bytes_, PROT_READ, MAP_SHARED, descriptor, 0);
-  const int code = errno;
-  ::close(descriptor);
-  if (!is_file) idx::fail(path_ + " is not a file: give the prefix of a .bin and .idx pair.");
+void IndexReader::read_header() {
   if (bytes_ == 0) fail("is empty");
   if (bytes_ < idx::kHeaderBytes) {
     fail("is cut off: it holds " + std::to_string(bytes_) + " bytes and the header alone has 34");
   }
-  if (data == MAP_FAILED) idx::fail("cannot map " + path_ + " into memory (" + std::strerror(code) + "): free memory.");
-  data_ = static_cast<const unsigned char*>(data);
-}
-
-void IndexReader::read_header() {
   if (std::memcmp(data_, idx::kMagic, sizeof(idx::kMagic)) != 0) {
     fail("is not the index of a token file (it does not start with MMIDIDX)");
   }
@@ -125,8 +98,8 @@ std::pair<int64_t, int64_t> IndexReader::sequence(int64_t i) const {
 
 std::pair<int64_t, int64_t> IndexReader::find(int64_t token) const {
   if (token < 0 || token >= tokens_) {
-    idx::fail("token " + std::to_string(token) + " is not in " + path_ + ": it holds " + std::to_string(tokens_) +
-              " tokens.");
+    throw std::invalid_argument("token " + std::to_string(token) + " is not in " + path_ + ": it holds " +
+                                std::to_string(tokens_) + " tokens.");
   }
   // Of several sequences with this offset all but the last are empty, so the last is the one with the token.
   const auto i = static_cast<int64_t>(last_not_above(offsets_, sequences_, token * token_bytes_));

@@ -1,9 +1,9 @@
-#include "megatron_order.h"
+#include "order/megatron_order.h"
 
 #include <stdexcept>
 #include <string>
 
-#include "parallel.h"
+#include "order/parallel.h"
 
 namespace iberis {
 

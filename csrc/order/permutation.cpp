@@ -1,4 +1,4 @@
-#include "permutation.h"
+#include "order/permutation.h"
 
 #include <stdexcept>
 #include <string>

@@ -9,7 +9,7 @@
 //   so its targets are the T tokens after the start, and the targets of an epoch never overlap: every token is
 //   predicted once, except N mod T tokens that are not predicted in this epoch. They are other tokens, and the borders
 //   between samples are other borders, in the next epoch, because the shift differs.
-// * shift_e = hash(seed, e, 0) mod N and permute_e is the Permutation (permutation.h) of the epoch's samples with
+// * shift_e = hash(seed, e, 0) mod N and permute_e is the Permutation (order/permutation.h) of the epoch's samples with
 //   the key hash(seed, e, 1), where hash(s, e, k) = mix(mix(mix(s + G) + e + G) + k + G), G = kGolden.
 // * Without shuffling (validation) the shift is 0 and the samples come in the order of the file, every epoch the same.
 // * Samples are numbered through all epochs: number s is sample s mod (N / T) of epoch s / (N / T).
