@@ -16,9 +16,9 @@ import torch.distributed as dist
 from megatron_iberis.checkpoint.load import Checkpoint, newest_to_resume
 from megatron_iberis.checkpoint.save import CheckpointWriter
 from megatron_iberis.config import Recipe, load_recipe, save_recipe
-from megatron_iberis.data.batches import ConcatSource, Mixture, SampleSource, megatron_batches, packed_batches
 from megatron_iberis.data.order.best_fit import PackedRows
 from megatron_iberis.data.order.concatenated import SampleOrder
+from megatron_iberis.data.rows import ConcatSource, Mixture, SampleSource, best_fit_source, megatron_source
 from megatron_iberis.hardware.measure import Peak, peak_flops
 from megatron_iberis.monitor.monitor import Monitor
 from megatron_iberis.parallel.groups import ParallelGroups, raise_on_any_rank, start_process_group
@@ -165,9 +165,9 @@ def _training_source(data: TrainingData, recipe: Recipe) -> Mixture:
         if isinstance(cut, SampleOrder):
             sources.append(ConcatSource(file, cut, vocab_size, mask))
         elif isinstance(cut, PackedRows):
-            sources.append(packed_batches(file, cut, recipe.train.seed + number, vocab_size, mask))
+            sources.append(best_fit_source(file, cut, recipe.train.seed + number, vocab_size, mask))
         else:
-            sources.append(megatron_batches(file, cut, vocab_size, mask))
+            sources.append(megatron_source(file, cut, vocab_size, mask))
     return Mixture(sources, data.blend)
 
 
