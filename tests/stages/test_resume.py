@@ -24,7 +24,7 @@ LAYOUTS = [
     (1, {"parallel__zero_stage": "1", "train__dtype": "bf16"}),
     (2, {"parallel__zero_stage": "1", "train__dtype": "bf16"}),
     (2, {"parallel__zero_stage": "3", "train__dtype": "fp32"}),
-    (2, {"parallel__zero_stage": "2", "train__dtype": "bf16", "parallel__tensor": "2"}),
+    (2, {"parallel__zero_stage": "2", "train__dtype": "bf16", "parallel__tp": "2"}),
 ]
 
 
