@@ -12,18 +12,12 @@ import argparse
 import time
 from collections.abc import Callable
 
-from megatron_iberis.data.batches import (
-    BatchPlan,
-    ConcatSource,
-    SampleSource,
-    megatron_batches,
-    micro_batches,
-    packed_batches,
-    prefetch,
-)
+from megatron_iberis.data.batches import micro_batches, prefetch
 from megatron_iberis.data.order.best_fit import open_packing
 from megatron_iberis.data.order.concatenated import SampleOrder
 from megatron_iberis.data.order.megatron import open_megatron_order
+from megatron_iberis.data.plan import BatchPlan
+from megatron_iberis.data.rows import ConcatSource, SampleSource, best_fit_source, megatron_source
 from megatron_iberis.data.token_files.reader import TokenFile
 
 VOCAB = 1 << 31
@@ -41,8 +35,8 @@ def main() -> None:
     packing, megatron = open_packing(file, context), open_megatron_order(file, context, 0, order.samples_per_epoch)
     sources: dict[str, Callable[[bool], SampleSource]] = {
         "concat": lambda mask: ConcatSource(file, order, VOCAB, mask),
-        "best_fit": lambda mask: packed_batches(file, packing, 0, VOCAB, mask),
-        "megatron": lambda mask: megatron_batches(file, megatron, VOCAB, mask),
+        "best_fit": lambda mask: best_fit_source(file, packing, 0, VOCAB, mask),
+        "megatron": lambda mask: megatron_source(file, megatron, VOCAB, mask),
     }
     steps = order.samples_per_epoch // arguments.rows
     print(f"{'data.packing':<16}{'tokens/s':>14}{'documents apart':>18}")

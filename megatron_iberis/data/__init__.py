@@ -2,5 +2,7 @@
 
 * token_files/  the .bin and .idx pair: reading, writing, inspecting, verifying and merging it
 * order/        which tokens make up sample number s: running text, packed documents, Megatron's order, mixtures
-* batches.py    what a rank sees at a step: `BatchPlan`, the sources of samples, `micro_batches`, `prefetch`
+* rows.py       sources of samples: rows of numpy arrays, and where in which file they lie
+* plan.py       `BatchPlan`: which sample numbers a rank sees at a step
+* batches.py    the same as torch tensors: `Batch`, `micro_batches`, `prefetch`
 """

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
-from megatron_iberis.data.batches import SampleSource
+from megatron_iberis.data.batches import Batch
+from megatron_iberis.data.rows import SampleSource
 from megatron_iberis.parallel.groups import ParallelGroups
 
 
@@ -46,7 +47,7 @@ def evaluate(
 ) -> TextLoss:
     """The loss over the first `samples` samples of a source; called by all ranks together, the same on all.
 
-    summed_loss(tokens, targets, positions): nats over targets >= 0, of a `Batch`. token_bytes: int64 [V].
+    summed_loss(tokens, targets, documents): nats over targets >= 0, of a `Batch`. token_bytes: int64 [V].
     Data-parallel ranks share the samples; all run the same number of micro-batches (under ZeRO stage 3 each
     forward pass is a collective), those past the end with nothing counted.
     """
@@ -56,12 +57,12 @@ def evaluate(
     per_round = micro_batch * groups.dp_size
     for first in range(0, samples, per_round):
         start = first + groups.dp_rank * micro_batch
-        batch = source.read(min(start, max(0, samples - micro_batch)), micro_batch)
+        batch = Batch.of(source.read(min(start, max(0, samples - micro_batch)), micro_batch))
         tokens, targets = batch.tokens.to(device), batch.targets.to(device)
         wanted = _not_yet_counted(start, micro_batch, samples, device) & (targets >= 0)
         lengths = torch.where(wanted, token_bytes[targets.clamp(min=0)], 0)
         targets = torch.where(lengths > 0, targets, -1)
-        nats += summed_loss(tokens, targets, batch.positions).double()
+        nats += summed_loss(tokens, targets, batch.documents).double()
         counts += torch.stack(((lengths > 0).sum(), lengths.sum()))
     dist.all_reduce(nats, group=groups.dp_cp)  # a context-parallel rank has the loss of its chunk,
     dist.all_reduce(counts, group=groups.dp)  # but sees all of its targets

@@ -22,10 +22,20 @@ class Documents:
     """Each token's place in its document, int64 [t, B], of this rank's chunk; on the model's device."""
 
     @classmethod
-    def of(cls, positions: torch.Tensor, chunk: slice, device: torch.device) -> Documents:
-        """positions: each token's place in its document, int64 [B, T], best on the CPU; a row begins at any place."""
-        rows = tuple(_lengths((row == 0).tolist()) for row in positions)
-        return cls(rows, positions[:, chunk].t().to(device))
+    def of(cls, cu_seqlens: torch.Tensor, rows: int, chunk: slice, device: torch.device) -> Documents:
+        """cu_seqlens: the documents' borders in the rows strung together, from 0 to B * T, best on the CPU.
+
+        rows: B. chunk: of the T tokens of a row, those of this rank. Every row must begin a document; the documents
+        of rows that do not are cut there.
+        """
+        total = int(cu_seqlens[-1])
+        ends = torch.arange(0, total + 1, total // rows, device=cu_seqlens.device)
+        borders = torch.cat((cu_seqlens.long(), ends)).unique()
+        lengths, firsts = borders.diff(), torch.searchsorted(borders, ends).tolist()
+        positions = torch.arange(total, device=borders.device) - borders[:-1].repeat_interleave(lengths)
+        listed = lengths.tolist()
+        each = tuple(tuple(listed[first:end]) for first, end in pairwise(firsts))
+        return cls(each, positions.view(rows, -1)[:, chunk].t().to(device))
 
     def until(self, end: int) -> list[list[int]]:
         """The lengths in the first `end` tokens of each row."""
@@ -39,8 +49,3 @@ class Documents:
                     break
             cut.append(lengths)
         return cut
-
-
-def _lengths(begins: list[bool]) -> tuple[int, ...]:
-    starts = [0, *(t for t, is_first in enumerate(begins) if is_first and t), len(begins)]
-    return tuple(end - start for start, end in pairwise(starts))

@@ -57,12 +57,13 @@ class Iberis(nn.Module):
         self.rotary = RotaryTable(config.width // config.heads, config.rope_base)
 
     def forward(
-        self, tokens: torch.Tensor, targets: torch.Tensor | None = None, positions: torch.Tensor | None = None
+        self, tokens: torch.Tensor, targets: torch.Tensor | None = None, cu_seqlens: torch.Tensor | None = None
     ) -> torch.Tensor:
         """The summed loss in nats over targets >= 0 (fp32 scalar), or without targets the logits.
 
-        tokens: int64 [B, T]; targets: int64 [B, T], -1 is ignored. Logits: fp32 [B, T, V], soft-capped. positions:
-        each token's place in its document, int64 [B, T], best on the CPU; documents then do not see each other.
+        tokens: int64 [B, T]; targets: int64 [B, T], -1 is ignored. Logits: fp32 [B, T, V], soft-capped. cu_seqlens:
+        the borders of the documents in the rows strung together, integers from 0 to B * T, best on the CPU; every row
+        begins a document. Documents then do not see each other.
         Context-parallel ranks are given the same whole sequences; each works on its chunk, and its loss is the sum
         over that. Raises ValueError when T cannot be split into equal chunks.
         """
@@ -73,7 +74,7 @@ class Iberis(nn.Module):
         if not self.sequence_parallel:
             x = x.transpose(0, 1)
         x = F.rms_norm(x.contiguous(), (self.config.width,), eps=self.config.norm_eps)
-        documents = None if positions is None else Documents.of(positions, chunk, tokens.device)
+        documents = None if cu_seqlens is None else Documents.of(cu_seqlens, len(tokens), chunk, tokens.device)
         x = self.decoder(hidden_states=x, attention_mask=None, rotary_pos_emb=rotary, packed_seq_params=documents)
         if targets is not None:
             return self.head(x, targets[:, chunk].t())

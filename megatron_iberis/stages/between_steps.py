@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from megatron_iberis.checkpoint.save import CheckpointWriter
-from megatron_iberis.data.batches import ConcatSource
+from megatron_iberis.data.rows import ConcatSource
 from megatron_iberis.evaluation.bits_per_byte import evaluate
 from megatron_iberis.inference.exact import continue_prompt
 from megatron_iberis.monitor.monitor import Monitor

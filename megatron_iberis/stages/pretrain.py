@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
 from megatron_iberis.checkpoint.load import Checkpoint, newest_to_resume
+from megatron_iberis.checkpoint.resume import check_same_run
 from megatron_iberis.checkpoint.save import CheckpointWriter
-from megatron_iberis.config import Recipe, load_recipe, save_recipe
-from megatron_iberis.data.batches import ConcatSource, Mixture, SampleSource, megatron_batches, packed_batches
+from megatron_iberis.config import Recipe, save_recipe
 from megatron_iberis.data.order.best_fit import PackedRows
 from megatron_iberis.data.order.concatenated import SampleOrder
+from megatron_iberis.data.rows import ConcatSource, Mixture, SampleSource, best_fit_source, megatron_source
 from megatron_iberis.hardware.measure import Peak, peak_flops
 from megatron_iberis.monitor.monitor import Monitor
 from megatron_iberis.parallel.agreement import raise_on_any_rank
@@ -56,8 +57,7 @@ def _run(recipe: Recipe, inputs: Inputs, device: torch.device, heartbeat: Heartb
     checkpoint = Checkpoint(found) if found else None
     recipe = replace(recipe, run=replace(recipe.run, resume=False))  # so that the saved one starts the same run
     if checkpoint:
-        _check_same_run(recipe, checkpoint.folder)
-        notes += _other_data(recipe, checkpoint.folder)
+        notes += check_same_run(recipe, inputs.tokenizer, checkpoint.folder)
     raise_on_any_rank(_guarded(lambda: _prepare_folder(recipe, folder)) if dist.get_rank() == 0 else None)
     engine = Engine(recipe, groups, device, checkpoint.weights if checkpoint else None, heartbeat)
     state = engine.optimizer.state
@@ -81,6 +81,10 @@ def _run(recipe: Recipe, inputs: Inputs, device: torch.device, heartbeat: Heartb
     if monitor:
         for problem in notes:
             monitor.note(problem)
+        if first_step >= recipe.train.steps:
+            monitor.note(
+                f"the run is finished: it has done its {recipe.train.steps} steps; raise train.steps to go on"
+            )
     save = Save(writer, monitor)
     between = [
         *_looks(recipe, inputs, engine, monitor),
@@ -120,30 +124,6 @@ def _looks(recipe: Recipe, inputs: Inputs, engine: Engine, monitor: Monitor | No
     return looks
 
 
-def _check_same_run(recipe: Recipe, checkpoint: Path) -> None:
-    """Raises ValueError when the checkpoint is of another model, or its place in the data would mean another one."""
-    saved = load_recipe(checkpoint / "recipe.toml")
-    order = ["batch_tokens", "seed", *(["steps"] if recipe.data.packing == "megatron" else [])]
-    for section, names in (("model", None), ("train", order)):
-        now, before = getattr(recipe, section), getattr(saved, section)
-        for name in names or [f.name for f in fields(now)]:
-            if getattr(now, name) != getattr(before, name):
-                raise ValueError(
-                    f"the run in {checkpoint.parent.parent} has {section}.{name} = {getattr(before, name)}, not "
-                    f"{getattr(now, name)}: leave it as it was, or start a new run with another --run.folder."
-                )
-
-
-def _other_data(recipe: Recipe, checkpoint: Path) -> list[str]:
-    """What is other about the training text than before; it may be meant so, or the same files lie elsewhere now."""
-    before = load_recipe(checkpoint / "recipe.toml").data
-    return [
-        f"data.{name} was {getattr(before, name)} up to here and is {getattr(recipe.data, name)} from now on"
-        for name in ("train", "packing", "document_mask")
-        if getattr(before, name) != getattr(recipe.data, name)
-    ]
-
-
 def _guarded(action: Callable[[], None]) -> str | None:
     """The action's problem in a sentence, for `raise_on_any_rank`."""
     try:
@@ -167,9 +147,9 @@ def _training_source(data: TrainingData, recipe: Recipe) -> Mixture:
         if isinstance(cut, SampleOrder):
             sources.append(ConcatSource(file, cut, vocab_size, mask))
         elif isinstance(cut, PackedRows):
-            sources.append(packed_batches(file, cut, recipe.train.seed + number, vocab_size, mask))
+            sources.append(best_fit_source(file, cut, recipe.train.seed + number, vocab_size, mask))
         else:
-            sources.append(megatron_batches(file, cut, vocab_size, mask))
+            sources.append(megatron_source(file, cut, vocab_size, mask))
     return Mixture(sources, data.blend)
 
 

@@ -110,7 +110,7 @@ class Engine:
         self.deepspeed.train()
         self.heartbeat.beat("forward and backward")
         for batch in micro_batches:
-            loss = self.deepspeed(batch.tokens.to(self.device), batch.targets.to(self.device), batch.positions)
+            loss = self.deepspeed(batch.tokens.to(self.device), batch.targets.to(self.device), batch.documents)
             total += loss.detach()
             self.deepspeed.backward(loss * share)
             if self.deepspeed.is_gradient_accumulation_boundary():

@@ -2,16 +2,17 @@
 
 Each adds a line to skipped_steps.jsonl: step, loss, gradient_norm, and for each sample of the batch its number and
 where it lies: `file`, `token` (offset of its first token in the file), `document` (number of the document of that
-token) and `last_document` (of its last).
+token) and `last_document` (of its last). A sample that is packed from pieces has an entry for each of them.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from megatron_iberis.data.batches import ConcatSource, Mixture, SampleSource
+from megatron_iberis.data.rows import SampleSource
 from megatron_iberis.monitor.log import json_line
 from megatron_iberis.resilience.failure import RunFailedError
 from megatron_iberis.training.engine import StepResult
@@ -50,7 +51,7 @@ class SkippedSteps:
         if self._folder is None:
             return ""
         path = self._folder / FILE
-        samples = positions(self._source, step * self._rows, self._rows)
+        samples = places(self._source, step * self._rows, self._rows)
         fields = {"step": step + 1, "loss": result.loss, "gradient_norm": result.gradient_norm, "samples": samples}
         try:
             with path.open("a", encoding="utf-8") as file:
@@ -60,19 +61,7 @@ class SkippedSteps:
         return f"Where its samples lie stands in {path}"
 
 
-def positions(source: SampleSource, first: int, count: int) -> list[dict[str, Any]]:
-    """Where the samples first .. first + count - 1 lie; only their numbers when the source is no token file."""
-    if isinstance(source, Mixture):
-        parts, indices = (found.tolist() for found in source.blend.locate(first, count))
-        rows = [positions(source.sources[part], index, 1)[0] for part, index in zip(parts, indices, strict=True)]
-        return [{**row, "sample": first + i} for i, row in enumerate(rows)]
-    if not isinstance(source, ConcatSource):
-        return [{"sample": first + i} for i in range(count)]
-    file, order = source.file, source.order
-    starts = order.offsets(first, count) % file.num_tokens
-    documents = file.document_of(starts).tolist()
-    last = file.document_of(starts + order.sequence_length).tolist()
-    return [
-        {"sample": first + i, "file": str(file.prefix), "token": start, "document": a, "last_document": b}
-        for i, (start, a, b) in enumerate(zip(starts.tolist(), documents, last, strict=True))
-    ]
+def places(source: SampleSource, first: int, count: int) -> list[dict[str, Any]]:
+    """Where the samples first .. first + count - 1 lie: an entry for each piece of each sample."""
+    numbers = range(first, first + count)
+    return [{"sample": number, **asdict(place)} for number in numbers for place in source.locate(number)]

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from megatron_iberis.config import Recipe
-from megatron_iberis.data.batches import BatchPlan, SampleSource, micro_batches, prefetch
+from megatron_iberis.data.batches import micro_batches, prefetch
+from megatron_iberis.data.plan import BatchPlan
+from megatron_iberis.data.rows import SampleSource
 from megatron_iberis.monitor.monitor import Monitor, StepMetrics
 from megatron_iberis.resilience.heartbeat import Heartbeat
 from megatron_iberis.training.engine import Engine, StepResult

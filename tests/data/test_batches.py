@@ -9,8 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megatron_iberis.data.batches import BatchPlan, ConcatSource, micro_batches, prefetch
+from megatron_iberis.data.batches import Batch, micro_batches, prefetch
 from megatron_iberis.data.order.concatenated import SampleOrder
+from megatron_iberis.data.plan import BatchPlan
+from megatron_iberis.data.rows import ConcatSource, Place
 from megatron_iberis.data.token_files.reader import TokenFile, TokenFileWriter
 
 VOCAB, N, T = 1000, 500, 7
@@ -50,7 +52,7 @@ def test_sample_ids_do_not_depend_on_data_parallel_size(global_batch, step):
 
 
 def test_rows_are_the_text_and_targets_the_next_tokens(source):
-    batch = source.read(60, 90)  # beyond the first epoch of 71 samples and round the end of the file
+    batch = Batch.of(source.read(60, 90))  # beyond the first epoch of 71 samples and round the end of the file
     offsets = source.order.offsets(60, 90)
     assert batch.tokens.tolist() == [[(o + i) % N for i in range(T)] for o in offsets]
     assert batch.targets.tolist() == [[(o + i + 1) % N for i in range(T)] for o in offsets]
@@ -63,21 +65,27 @@ def test_rows_are_the_text_and_targets_the_next_tokens(source):
 
 def test_an_epoch_trains_every_token_once(source):
     batch = source.read(0, source.order.samples_per_epoch)
-    used = np.bincount(batch.targets.reshape(-1).numpy(), minlength=N)
+    used = np.bincount(batch.targets.reshape(-1), minlength=N)
     assert used.max() == 1
     assert (used == 0).sum() == N % T
 
 
-def test_positions_are_places_in_documents_as_far_as_they_lie_in_the_row(file, source):
-    assert source.read(0, 3).positions is None
+def test_documents_are_cumulative_lengths_of_what_lies_in_the_rows(file, source):
+    assert Batch.of(source.read(0, 3)).documents is None
     masked = ConcatSource(file, source.order, VOCAB, document_mask=True)
-    batch = masked.read(0, 71)
+    batch = Batch.of(masked.read(0, 71))
     begins = {0, 100, 250}
-    for tokens, positions in zip(batch.tokens.tolist(), batch.positions.tolist(), strict=True):
-        expected = [0]
-        for token in tokens[1:]:  # the token ids are the places in the file
-            expected.append(0 if token in begins else expected[-1] + 1)
-        assert positions == expected
+    tokens = batch.tokens.flatten().tolist()  # the token ids are the places in the file
+    expected = [place for place, token in enumerate(tokens) if place % T == 0 or token in begins]
+    assert batch.documents.tolist() == [*expected, 71 * T]
+    assert batch.documents.dtype == torch.int32
+
+
+def test_a_sample_says_where_it_lies(file, source):
+    for sample in (0, 5, 100):
+        start = source.read(sample, 1).tokens[0, 0]
+        first, last = file.document_of([start, start + T]).tolist()
+        assert source.locate(sample) == [Place(file.prefix, start, first, last)]
 
 
 def test_a_file_of_one_document_follows_upon_itself_as_another(tmp_path):
@@ -85,8 +93,7 @@ def test_a_file_of_one_document_follows_upon_itself_as_another(tmp_path):
         writer.add_documents(np.arange(5), [5])
     one = TokenFile(tmp_path / "f")
     batch = ConcatSource(one, SampleOrder(5, 4, seed=1, shuffle=True), VOCAB, document_mask=True).read(0, 8)
-    starts = [row.index(0) if 0 in row else 4 for row in batch.tokens.tolist()]
-    assert batch.positions.tolist() == [[*range(s), *range(4 - s)] for s in starts]
+    assert batch.starts.tolist() == [[t == 0 or token == 0 for t, token in enumerate(row)] for row in batch.tokens]
 
 
 def test_restart_in_the_middle_continues_the_same(source):

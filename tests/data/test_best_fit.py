@@ -8,14 +8,13 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megatron_iberis import _C
-from megatron_iberis.data.batches import packed_batches
 from megatron_iberis.data.order.best_fit import open_packing
 from megatron_iberis.data.order.concatenated import SampleOrder
+from megatron_iberis.data.rows import best_fit_source
 from megatron_iberis.data.token_files.reader import TokenFile, TokenFileWriter
 
 BOS, VOCAB = 7, 100_000
@@ -76,7 +75,7 @@ def test_packing_is_nearly_full_on_documents_of_all_sizes(tmp_path):
 @pytest.fixture
 def source(tmp_path):
     file = write(tmp_path / "f", [5, 0, 3, 30, 2, 9, 6, 1, 8])
-    return packed_batches(file, open_packing(file, 9), seed=3, vocab_size=VOCAB)
+    return best_fit_source(file, open_packing(file, 9), seed=3, vocab_size=VOCAB)
 
 
 @pytest.fixture
@@ -98,13 +97,24 @@ def test_rows_are_whole_documents_from_their_beginning(source, rows):
     assert sorted(seen) == sorted(document for document in expected if document)
 
 
-def test_positions_begin_with_each_document(source, rows):
-    masked = packed_batches(source.file, rows, seed=3, vocab_size=VOCAB, document_mask=True)
+def test_documents_begin_where_the_text_says(source, rows):
+    masked = best_fit_source(source.file, rows, seed=3, vocab_size=VOCAB, document_mask=True)
     batch = masked.read(0, rows.num_rows)
     begins = batch.tokens == BOS  # with which every document of the file begins
-    assert torch.equal(batch.positions == 0, begins)
-    assert torch.equal(batch.positions[:, 1:][~begins[:, 1:]], batch.positions[:, :-1][~begins[:, 1:]] + 1)
-    assert source.read(0, 1).positions is None
+    assert (batch.starts == begins).all()
+    assert batch.cu_seqlens.tolist() == [*np.flatnonzero(begins), begins.size]
+    assert source.read(0, 1).cu_seqlens is None
+
+
+def test_a_packed_sample_says_where_its_pieces_lie(source, rows):
+    for sample in range(rows.num_rows):
+        read, text = source.read(sample, 1), []
+        for place in source.locate(sample):
+            assert (place.file, place.last_document) == (source.file.prefix, place.document)
+            document = source.file.document(place.document)[: rows.row_tokens]
+            assert source.file.tokens(place.token, len(document)).tolist() == document.tolist()
+            text += document.tolist()
+        assert read.tokens[0].tolist() == (text + [0] * 10)[:9]
 
 
 def test_padding_is_no_target(source, rows):
@@ -123,7 +133,7 @@ def test_every_row_comes_once_an_epoch_in_another_order(source, rows):
 def test_a_single_row_is_an_epoch(tmp_path):
     file = write(tmp_path / "f", [3, 2])
     rows = open_packing(file, 20)
-    source = packed_batches(file, rows, seed=3, vocab_size=VOCAB)
+    source = best_fit_source(file, rows, seed=3, vocab_size=VOCAB)
     assert rows.num_rows == 1
     assert source.read(5, 3).targets[:, :5].tolist() == [[1001, 1002, BOS, 1101, -1]] * 3
 
@@ -131,7 +141,7 @@ def test_a_single_row_is_an_epoch(tmp_path):
 def test_a_token_outside_the_vocabulary_is_named(tmp_path):
     file = write(tmp_path / "f", [3, 2])
     with pytest.raises(ValueError, match=r"f\.bin holds token 1101 and the model knows 500: .*tokenizer"):
-        packed_batches(file, open_packing(file, 20), 3, vocab_size=500).read(0, 1)
+        best_fit_source(file, open_packing(file, 20), 3, vocab_size=500).read(0, 1)
 
 
 def rows_files(folder):

@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from megatron_iberis._C import megatron_sample_index
-from megatron_iberis.data.batches import megatron_batches
 from megatron_iberis.data.order.megatron import open_megatron_order
+from megatron_iberis.data.rows import megatron_source
 from megatron_iberis.data.token_files.reader import TokenFile, TokenFileWriter
 
 helpers = pytest.importorskip("megatron.core.datasets.helpers_cpp", reason="megatron-core without its C++ helper")
@@ -140,13 +140,18 @@ def test_samples_are_those_of_megatrons_own_dataset(tmp_path, num_samples):
         writer.add_documents(np.arange(total), lengths)
     file = TokenFile(tmp_path / "f")
     theirs, keep_open = gpt_dataset(tmp_path / "f", length, 7, num_samples, tmp_path / "cache")
-    ours = megatron_batches(file, open_megatron_order(file, length, 7, num_samples), 70_000)
+    ours = megatron_source(file, open_megatron_order(file, length, 7, num_samples), 70_000)
     assert len(keep_open) == len(lengths)
     batch = ours.read(0, num_samples)
     for row in range(num_samples):
         sample = theirs[row]
         assert batch.tokens[row].tolist() == sample["tokens"].tolist()
         assert batch.targets[row].tolist() == sample["labels"].tolist()
+        # the token ids are the places in the file
+        places = ours.locate(row)
+        assert places[0].token == batch.tokens[row][0]
+        ends = file.document_of([place.token for place in places])
+        assert [(p.document, p.last_document) for p in places] == [(d, d) for d in ends.tolist()]
 
 
 def test_more_samples_than_the_order_was_made_for_are_refused(tmp_path):

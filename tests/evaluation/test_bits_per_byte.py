@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from megatron_iberis.config import ModelConfig
-from megatron_iberis.data.batches import ConcatSource
 from megatron_iberis.data.order.concatenated import SampleOrder
+from megatron_iberis.data.rows import ConcatSource
 from megatron_iberis.data.token_files.reader import TokenFile, TokenFileWriter
 from megatron_iberis.evaluation.bits_per_byte import TextLoss, evaluate
 from megatron_iberis.evaluation.unigram import unigram_loss

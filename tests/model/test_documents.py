@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 
 from megatron_iberis.config import ModelConfig
+from megatron_iberis.model.documents import Documents
 from megatron_iberis.model.initialization import build_model, fill_parameters
 from megatron_iberis.model.parameters import shards
 from megatron_iberis.model.reference import ReferenceIberis
@@ -14,7 +15,7 @@ from tests.support.comparison import random_batch, randomise
 from tests.support.ranks import Ranks, groups_of
 
 LENGTHS = [[9, 1, 2, 20], [17, 15]]  # of the documents of two rows
-POSITIONS = torch.tensor([[t for n in row for t in range(n)] for row in LENGTHS])
+CU_SEQLENS = torch.tensor([0, 9, 10, 12, 32, 49, 64], dtype=torch.int32)
 CONFIG = {
     kv: ModelConfig(
         depth=5, width=32, heads=4, kv_heads=kv, mlp_hidden=64, vocab_size=63, sequence_length=32, inner_norm=kv == 4
@@ -51,8 +52,8 @@ def deviations(kv_heads: int, tensor: int, sequence: bool, context: int, recompu
     fill_parameters(shards(model), reference.state_dict())
     tokens, targets = random_batch(CONFIG[kv_heads], 0)
     with torch.no_grad():
-        apart = {"logits": (model(tokens, positions=POSITIONS) - logits).abs().max().item()}
-    found = model(tokens, targets, POSITIONS) / (targets >= 0).sum()
+        apart = {"logits": (model(tokens, cu_seqlens=CU_SEQLENS) - logits).abs().max().item()}
+    found = model(tokens, targets, CU_SEQLENS) / (targets >= 0).sum()
     found.backward()
     total = found.detach()
     dist.all_reduce(total, group=groups.cp)
@@ -94,11 +95,11 @@ def logits_before_and_after(first_document: int) -> tuple[torch.Tensor, torch.Te
     randomise(reference, 0)
     fill_parameters(shards(model), reference.state_dict())
     tokens = random_batch(CONFIG[4], 0)[0][:1]
-    positions = torch.cat([torch.arange(first_document), torch.arange(32 - first_document)]).unsqueeze(0)
+    borders = torch.tensor([0, first_document, 32])
     changed = tokens.clone()
     changed[:, :first_document] = (tokens[:, :first_document] + 1) % 63
     with torch.no_grad():
-        return model(tokens, positions=positions), model(changed, positions=positions)
+        return model(tokens, cu_seqlens=borders), model(changed, cu_seqlens=borders)
 
 
 @pytest.mark.parametrize("first_document", [1, 10, 31])
@@ -108,3 +109,16 @@ def test_changing_the_first_document_does_not_change_the_logits_of_the_second(
     ((before, after),) = one_rank(logits_before_and_after, first_document)
     assert torch.equal(before[:, first_document:], after[:, first_document:])
     assert (before[:, :first_document] != after[:, :first_document]).any(-1).all()
+
+
+@pytest.mark.parametrize("chunk", [slice(0, 32), slice(16, 32)])
+def test_lengths_and_places_are_those_of_the_borders(chunk: slice) -> None:
+    documents = Documents.of(CU_SEQLENS, 2, chunk, torch.device("cpu"))
+    assert documents.rows == tuple(map(tuple, LENGTHS))
+    places = torch.tensor([[t for n in row for t in range(n)] for row in LENGTHS])
+    assert torch.equal(documents.positions, places[:, chunk].t())
+
+
+def test_a_row_begins_a_document_though_no_border_says_so() -> None:
+    documents = Documents.of(torch.tensor([0, 9, 49, 64]), 2, slice(0, 32), torch.device("cpu"))
+    assert documents.rows == ((9, 23), (17, 15))

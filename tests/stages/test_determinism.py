@@ -2,58 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from megatron_iberis.data.batches import Batch, SampleSource
+from megatron_iberis.data.batches import Batch
+from megatron_iberis.data.rows import Mixture, Rows
 from megatron_iberis.training.engine import Engine, StepResult
 from tests.conftest import Corpus
 from tests.support.ranks import Ranks
 from tests.support.runs import log, pretrain, words
 
 
-@dataclass
-class Recording:
-    """A source that remembers which sample numbers each of its batches holds."""
-
-    source: SampleSource
-    given: list[tuple[Batch, list[int]]] = field(default_factory=list)
-
-    def read(self, first: int, count: int) -> Batch:
-        batch = self.source.read(first, count)
-        self.given.append((batch, list(range(first, first + count))))
-        return batch
-
-    def samples(self, batches: Iterable[Batch]) -> list[int]:
-        return [sample for wanted in batches for batch, ids in self.given if batch is wanted for sample in ids]
-
-
 def consumed(overrides: list[str]) -> dict[int, list[int]]:
     """Runs on a rank: pretrains; the sample numbers that went into each of this rank's steps."""
-    from megatron_iberis.stages import pretrain as stage
-
-    step_of_engine, make_source = Engine.step, stage._training_source
+    step_of_engine, read_of_mixture = Engine.step, Mixture.read
     found: dict[int, list[int]] = {}
-    recordings: list[Recording] = []
+    given: list[tuple[Rows, range]] = []
 
-    def source(*arguments: Any) -> Recording:
-        recordings.append(Recording(make_source(*arguments)))
-        return recordings[-1]
+    def read(self: Mixture, first: int, count: int) -> Rows:
+        given.append((read_of_mixture(self, first, count), range(first, first + count)))
+        return given[-1][0]
 
     def step(self: Engine, number: int, batches: list[Batch], *rest: Any) -> StepResult:
-        found[number] = recordings[-1].samples(batches)
+        found[number] = [sample for batch in batches for rows, ids in given if is_of(batch, rows) for sample in ids]
         return step_of_engine(self, number, batches, *rest)
 
-    stage._training_source, Engine.step = source, step  # type: ignore[assignment,method-assign]
+    Mixture.read, Engine.step = read, step  # type: ignore[assignment,method-assign]
     try:
         assert pretrain(overrides) == 0
     finally:
-        stage._training_source, Engine.step = make_source, step_of_engine  # type: ignore[method-assign]
+        Mixture.read, Engine.step = read_of_mixture, step_of_engine  # type: ignore[method-assign]
     return found
+
+
+def is_of(batch: Batch, rows: Rows) -> bool:
+    """Whether the batch is made of these rows, whose memory it shares."""
+    return batch.tokens.data_ptr() == rows.tokens.ctypes.data
 
 
 def test_samples_of_a_step_depend_on_seed_and_step_only(

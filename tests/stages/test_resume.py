@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from megatron_iberis.checkpoint.resume import check_same_run
+from megatron_iberis.config import load_recipe, save_recipe
+from megatron_iberis.errors import InputError
+from megatron_iberis.tokenizer import Tokenizer
 from tests.conftest import Corpus
 from tests.support.ranks import Ranks
 from tests.support.runs import checkpoint_tensors, log, pretrain, stop_after, words
@@ -50,3 +57,17 @@ def test_other_training_data_than_before_is_told(one_rank: Ranks, tmp_path: Path
     assert one_rank(pretrain, other) == [0]
     said = [entry["text"] for entry in log(run, "note")]
     assert f"data.train was {corpus.train} up to here and is {corpus.val} from now on" in said
+    assert "train.steps was 2 up to here and is 4 from now on" in said
+
+
+def test_a_run_does_not_go_on_with_another_tokenizer(tmp_path: Path, corpus: Corpus) -> None:
+    checkpoint = tmp_path / "run" / "checkpoints" / "step-00000002"
+    checkpoint.mkdir(parents=True)
+    recipe = load_recipe("demo", words(corpus, tmp_path / "run"))
+    save_recipe(recipe, checkpoint / "recipe.toml")
+    shutil.copytree(corpus.tokenizer, checkpoint / "tokenizer")
+    own = Tokenizer.load(corpus.tokenizer)
+    assert check_same_run(recipe, own, checkpoint) == []
+    other = cast(Tokenizer, SimpleNamespace(fingerprint="another"))
+    with pytest.raises(InputError, match="was trained with another tokenizer"):
+        check_same_run(recipe, other, checkpoint)

@@ -115,7 +115,7 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 
 
 def test_skipped_steps_are_counted_and_told(two_ranks: Ranks, tmp_path: Path, corpus: Corpus) -> None:
-    overrides = words(corpus, tmp_path / "run", train__max_bad_steps="2")
+    overrides = words(corpus, tmp_path / "run", train__max_skipped_steps="2")
     assert two_ranks(pretrain_with_bad_steps, overrides, [3, 5]) == [0, 0]
     steps = log(tmp_path / "run", "step")
     assert [e["step"] for e in steps if e["skipped"]] == [3, 5]
@@ -132,7 +132,7 @@ def test_too_many_bad_steps_in_a_row_end_the_run_and_name_their_samples(
     from megatron_iberis.data.token_files.reader import TokenFile
 
     folder = tmp_path / "run"
-    overrides = words(corpus, folder, train__max_bad_steps="3")
+    overrides = words(corpus, folder, train__max_skipped_steps="3")
     assert two_ranks(pretrain_with_bad_steps, overrides, [2, 6, 7, 8]) == [1, 1]
     assert [e["step"] for e in log(folder, "step")] == list(range(1, 9))
     assert "3 steps in a row, up to step 8" in log(folder, "note")[-1]["text"]
