@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pyarrow import feather, parquet
 
 from megatron_iberis.data.token_files.reader import TokenFile
-from megatron_iberis.text.reading import streams, tables
+from megatron_iberis.text.reading import decompression, streams, tables
 from megatron_iberis.text.reading.batch import Position, RawBatch
 from megatron_iberis.text.reading.inputs import find_inputs
 from megatron_iberis.text.reading.readers import read_batches
@@ -110,7 +110,7 @@ def test_reading_goes_on_from_the_end_of_any_batch(
 ) -> None:
     files = find_inputs([str(folder)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(streams, "_BLOCK", batch)
+        patch.setattr(decompression, "BLOCK", batch)
         patch.setattr(streams, "_PART", part)
         patch.setattr(tables, "_ROWS", rows)
         batches = list(read_batches(files, "text"))

@@ -20,7 +20,7 @@ from megatron_iberis.storage.work_folder import WorkFolder
 from megatron_iberis.text import preprocess as preprocess_module
 from megatron_iberis.text.config import PreprocessConfig
 from megatron_iberis.text.preprocess import preprocess
-from megatron_iberis.text.reading import streams
+from megatron_iberis.text.reading import decompression
 
 from .conftest import ROOT, Command, assert_user_error, records, write_jsonl
 
@@ -118,7 +118,7 @@ def killed_at(event: int) -> Iterator[list[int]]:
 def test_a_kill_at_any_step_changes_no_byte(
     finishing: dict[str, Any], tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "_BLOCK", 15_000)
+    monkeypatch.setattr(decompression, "BLOCK", 15_000)
     monkeypatch.setattr(preprocess_module, "SAVE_SECONDS", -1.0)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # it is about killed processes, not about power
     write_input(tmp_path / "in", 1)

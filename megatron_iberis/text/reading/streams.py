@@ -3,26 +3,21 @@
 * .jsonl: a record is a line.
 * .txt: a file is one document, but one of more than 1 MiB is cut into several, after a blank line where there is one,
   else at a line's end: long files stay readable in constant memory, and no paragraph becomes a "document".
-* A compressed file that ends too early, or a damaged one, is a ValueError naming it.
+* A byte order mark is no text.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gzip
-import lzma
 import sys
-import zlib
 from collections.abc import Iterable, Iterator
-from typing import IO, Any
+from typing import IO
 
-import zstandard
-
+from megatron_iberis.errors import InputError
 from megatron_iberis.text.reading.batch import LONGEST, Position, RawBatch
+from megatron_iberis.text.reading.decompression import decompressed
 from megatron_iberis.text.reading.inputs import InputFile
 
-_BLOCK = 1 << 20  # bytes read at a time; of lines, those that end in a block are a batch
-_ZSTD_BLOCK = 1 << 11  # so few because zeros may come out 32,000-fold
 _PART = 1 << 20  # bytes of a document out of a .txt file, at most
 _BOM = b"\xef\xbb\xbf"
 
@@ -62,7 +57,9 @@ def _parts(file: InputFile, stream: IO[bytes], start: Position) -> Iterator[_Par
     elif offset:
         blocks = _skip(blocks, offset, file)
     else:
-        first = next((block for block in blocks if block), b"")
+        first = b""
+        while len(first) < len(_BOM) and (block := next(blocks, b"")):
+            first += block
         offset = len(_BOM) if first.startswith(_BOM) else 0
         blocks = _chain(first[offset:], blocks)
     split = _lines if file.form == ".jsonl" else _texts
@@ -71,43 +68,8 @@ def _parts(file: InputFile, stream: IO[bytes], start: Position) -> Iterator[_Par
 
 def _blocks(file: InputFile, stream: IO[bytes]) -> Iterator[bytes]:
     """The file's content, decompressed."""
-    try:
-        if file.compression == ".zst":
-            yield from _zstd_blocks(stream)
-        else:
-            source: Any = stream
-            if file.compression == ".gz":
-                source = gzip.GzipFile(fileobj=stream)
-            elif file.compression == ".xz":
-                source = lzma.LZMAFile(stream)  # noqa: SIM115 (the stream is closed by whoever opened it)
-            while block := source.read(_BLOCK):
-                yield block
-    except EOFError:
-        raise ValueError(f"{file.path} is cut off before its end: fetch or make it again.") from None
-    except (zstandard.ZstdError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
-        raise ValueError(f"{file.path} is damaged ({error}): fetch or make it again.") from None
-
-
-def _zstd_blocks(stream: IO[bytes]) -> Iterator[bytes]:
-    # zstandard's own readers take the end of a cut-off file for the end of the data; the decompressor knows better.
-    context = zstandard.ZstdDecompressor(max_window_size=1 << 31)
-    frame = None
-    held: list[bytes] = []
-    size = 0
-    while block := stream.read(_ZSTD_BLOCK):
-        while block:
-            frame = frame or context.decompressobj()
-            held.append(frame.decompress(block))
-            size += len(held[-1])
-            block = b""
-            if frame.eof:
-                block, frame = frame.unused_data, None
-        if size >= _BLOCK:
-            yield b"".join(held)
-            held, size = [], 0
-    yield b"".join(held)
-    if frame is not None:
-        raise EOFError
+    if file.size or file.is_stdin:  # of 0 bytes, with any ending: a shard to which nothing came
+        yield from decompressed(stream, file.compression, file.path)
 
 
 def _skip(blocks: Iterator[bytes], count: int, file: InputFile) -> Iterator[bytes]:
@@ -118,7 +80,7 @@ def _skip(blocks: Iterator[bytes], count: int, file: InputFile) -> Iterator[byte
         count -= len(block)
     else:
         if count:
-            raise ValueError(f"{file.path} has become shorter since it was read: start again without --resume.")
+            raise InputError(f"{file.path} has become shorter since it was read: start again without --resume.")
     yield from blocks
 
 
@@ -166,9 +128,10 @@ def _texts(blocks: Iterable[bytes], line: int, offset: int) -> Iterator[_Part]:
 
 def _cut(text: bytes) -> int:
     """Where to cut within the first _PART bytes: behind a blank line, a line's end, else between two characters."""
-    for mark in (b"\n\n", b"\n"):
-        if (found := text.rfind(mark, 0, _PART)) >= 0:
-            return found + len(mark)
+    for marks in ((b"\n\n", b"\n\r\n"), (b"\n",)):
+        ends = [found + len(mark) for mark in marks if (found := text.rfind(mark, 0, _PART)) >= 0]
+        if ends:
+            return max(ends)
     end = _PART
     while end > _PART - 4 and text[end] & 0xC0 == 0x80:
         end -= 1
