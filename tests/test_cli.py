@@ -65,7 +65,12 @@ def test_doctor_names_packages_tools_and_device(capsys: pytest.CaptureFixture[st
 
 
 def test_generate_continues_the_prompt(one_rank: Ranks, tmp_path: Path, corpus: Corpus) -> None:
-    bare = {"train__eval_every": "0", "train__sample_every": "0", "train__eval_tokens": "64", "train__steps": "1"}
+    bare = {
+        "evaluation__every": "0",
+        "evaluation__sample_every": "0",
+        "evaluation__tokens": "64",
+        "train__steps": "1",
+    }
     assert one_rank(pretrain, words(corpus, tmp_path / "run", **bare)) == [0]
     arguments = ["generate", "--checkpoint", str(tmp_path / "run"), "--prompt", "月は", "--tokens", "8"]
     said = iberis(*arguments)

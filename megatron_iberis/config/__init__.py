@@ -4,6 +4,7 @@ from megatron_iberis.config.recipe import Recipe, load_recipe, recipe_text, save
 from megatron_iberis.config.schema import (
     CheckpointConfig,
     DataConfig,
+    EvaluationConfig,
     ModelConfig,
     OptimizerConfig,
     ParallelConfig,
@@ -14,6 +15,7 @@ from megatron_iberis.config.schema import (
 __all__ = [
     "CheckpointConfig",
     "DataConfig",
+    "EvaluationConfig",
     "ModelConfig",
     "OptimizerConfig",
     "ParallelConfig",

@@ -21,6 +21,7 @@ import tomli_w
 from megatron_iberis.config.schema import (
     CheckpointConfig,
     DataConfig,
+    EvaluationConfig,
     ModelConfig,
     OptimizerConfig,
     ParallelConfig,
@@ -48,7 +49,9 @@ class Recipe:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Optimizers and schedules."""
     train: TrainConfig = field(default_factory=TrainConfig)
-    """Horizon, batch, evaluation."""
+    """Horizon and batch."""
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    """Validation and sample texts along the way."""
     data: DataConfig = field(default_factory=DataConfig)
     """Token files and tokenizer."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
@@ -64,6 +67,7 @@ class Recipe:
         model.check()
         self.parallel.check(model)
         self.train.check(model)
+        self.evaluation.check()
         self.checkpoint.check()
         self.run.check()
         optimizer = self.optimizer.resolved(self.train.dtype)

@@ -261,7 +261,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Horizon, batch and what happens along the way."""
+    """Horizon and batch."""
 
     steps: int = 0
     """Optimizer steps; 0: by target_flops, and failing that by tokens_per_parameter."""
@@ -277,19 +277,6 @@ class TrainConfig:
     """Precision of the model; with bf16 the master weights and gradient sums are fp32."""
     seed: int = 42
     """Seed of the initialisation and of the order of samples."""
-    eval_every: int = 250
-    """Steps between validations (also at the start and the end); 0: only at the end."""
-    eval_tokens: int = 10485760
-    """Tokens of a validation, as many as there are at most."""
-    sample_every: int = 2000
-    """Steps between sample texts (also at the end); 0: none."""
-    sample_tokens: int = 16
-    """Tokens of a sample text."""
-    sample_prompts: tuple[str, ...] = (
-        "The capital of France is",
-        "If yesterday was Friday, then tomorrow will be",
-    )
-    """What the sample texts continue."""
     log_every: int = 1
     """Steps between console lines."""
     max_skipped_steps: int = 3
@@ -297,10 +284,10 @@ class TrainConfig:
 
     def check(self, model: ModelConfig) -> None:
         """Raises ValueError when the batch or an interval makes no sense."""
-        for name in ("steps", "target_flops", "eval_every", "sample_every", "eval_tokens"):
+        for name in ("steps", "target_flops"):
             require(getattr(self, name) >= 0, f"train.{name} must not be negative.")
         require(0 <= self.seed < 2**63, f"train.seed is {self.seed}: it must be in [0, 2^63).")
-        for name in ("batch_tokens", "device_batch", "sample_tokens", "log_every", "max_skipped_steps"):
+        for name in ("batch_tokens", "device_batch", "log_every", "max_skipped_steps"):
             require(getattr(self, name) >= 1, f"train.{name} must be at least 1.")
         require(
             self.steps > 0 or self.target_flops > 0 or self.tokens_per_parameter > 0,
@@ -332,6 +319,31 @@ class TrainConfig:
             f"of {rows * data_parallel}.",
         )
         return self.batch_tokens // (rows * data_parallel)
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Looks at the model along the way: bits per byte on held-out text, and sample texts."""
+
+    every: int = 250
+    """Steps between validations (also at the start and the end); 0: only at the end."""
+    tokens: int = 10485760
+    """Tokens of a validation, as many as there are at most."""
+    sample_every: int = 2000
+    """Steps between sample texts (also at the end); 0: none."""
+    sample_tokens: int = 16
+    """Tokens of a sample text."""
+    sample_prompts: tuple[str, ...] = (
+        "The capital of France is",
+        "If yesterday was Friday, then tomorrow will be",
+    )
+    """What the sample texts continue."""
+
+    def check(self) -> None:
+        """Raises ValueError when an interval or a number of tokens makes no sense."""
+        for name in ("every", "tokens", "sample_every"):
+            require(getattr(self, name) >= 0, f"evaluation.{name} must not be negative.")
+        require(self.sample_tokens >= 1, "evaluation.sample_tokens must be at least 1.")
 
 
 @dataclass(frozen=True)

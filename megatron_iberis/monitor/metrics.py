@@ -154,7 +154,7 @@ class Tracker:
         return model_flops_utilization(self._recipe.model, tokens, seconds, self._flops)
 
     def _seconds_left(self, done: int, step_seconds: float) -> float:
-        steps, every = self._recipe.train.steps, self._recipe.train.eval_every
+        steps, every = self._recipe.train.steps, self._recipe.evaluation.every
         validations = math.ceil(steps / every) - done // every if every else 1
         return (steps - done) * step_seconds + validations * self._validation_seconds
 

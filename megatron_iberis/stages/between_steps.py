@@ -27,7 +27,7 @@ class Validate:
 
     def __call__(self, done: int) -> None:
         started, recipe = time.monotonic(), self.engine.recipe
-        wanted = max(1, recipe.train.eval_tokens // recipe.model.sequence_length)
+        wanted = max(1, recipe.evaluation.tokens // recipe.model.sequence_length)
         token_bytes = torch.zeros(recipe.model.vocab_size, dtype=torch.int64)
         token_bytes[: self.tokenizer.vocab_size] = torch.from_numpy(self.tokenizer.token_bytes()).long()
         self.engine.deepspeed.eval()
@@ -55,11 +55,11 @@ class Sample:
     def __call__(self, done: int) -> None:
         recipe, texts = self.engine.recipe, []
         self.engine.deepspeed.eval()
-        for prompt in recipe.train.sample_prompts:
+        for prompt in recipe.evaluation.sample_prompts:
             ids = continue_prompt(
                 self.engine.deepspeed,
                 [self.tokenizer.bos_id, *self.tokenizer.encode(prompt)],
-                recipe.train.sample_tokens,
+                recipe.evaluation.sample_tokens,
                 self.engine.device,
                 sequence_length=recipe.model.sequence_length,
                 multiple=self.engine.groups.tp_size * self.engine.groups.cp_size * recipe.model.kernel,

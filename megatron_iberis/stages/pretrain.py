@@ -117,10 +117,10 @@ def _looks(recipe: Recipe, inputs: Inputs, engine: Engine, monitor: Monitor | No
         order = SampleOrder(inputs.val.num_tokens, recipe.model.sequence_length, recipe.train.seed, shuffle=False)
         held_out = ConcatSource(inputs.val, order, recipe.model.vocab_size, recipe.data.document_mask)
         validate = Validate(engine, held_out, inputs.tokenizer, monitor)
-        looks.append(Periodic(recipe.train.eval_every, validate, at_start=True, phase="validation"))
-    if recipe.train.sample_every:
+        looks.append(Periodic(recipe.evaluation.every, validate, at_start=True, phase="validation"))
+    if recipe.evaluation.sample_every:
         sample = Sample(engine, inputs.tokenizer, monitor)
-        looks.append(Periodic(recipe.train.sample_every, sample, phase="sampling"))
+        looks.append(Periodic(recipe.evaluation.sample_every, sample, phase="sampling"))
     return looks
 
 

@@ -100,7 +100,12 @@ def pretrain_on_a_full_disk(overrides: list[str], broken_rank: int) -> int:
 def test_a_save_that_fails_is_told_of_and_the_run_goes_on(
     tmp_path: Path, corpus: Corpus, two_ranks: Ranks, broken_rank: int
 ) -> None:
-    settings = {"checkpoint__every": "4", "train__steps": "24", "train__eval_every": "0", "train__sample_every": "0"}
+    settings = {
+        "checkpoint__every": "4",
+        "train__steps": "24",
+        "evaluation__every": "0",
+        "evaluation__sample_every": "0",
+    }
     run = tmp_path / "run"
     assert two_ranks(pretrain_on_a_full_disk, words(corpus, run, **settings), broken_rank) == [1, 1]
     assert files.steps_in(run / "checkpoints") == [8, 12, 16, 20, 24]
@@ -117,7 +122,7 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path, corpus: Corp
     with pytest.raises(AssertionError, match="another run is writing to"):
         one_rank(pretrain, words(corpus, run))
     os.close(held)
-    assert one_rank(pretrain, words(corpus, run, train__steps="2", train__eval_every="0")) == [0]
+    assert one_rank(pretrain, words(corpus, run, train__steps="2", evaluation__every="0")) == [0]
 
 
 def pretrain_with_a_folder_of_its_own(folders: list[list[str]]) -> int:

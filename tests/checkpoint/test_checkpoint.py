@@ -15,7 +15,7 @@ from tests.conftest import Corpus
 from tests.support.ranks import Ranks
 from tests.support.runs import checkpoint_tensors, log, pretrain, stop_after, words
 
-BARE = {"train__eval_every": "0", "train__sample_every": "0", "train__eval_tokens": "64", "train__dtype": "fp32"}
+BARE = {"evaluation__every": "0", "evaluation__sample_every": "0", "evaluation__tokens": "64", "train__dtype": "fp32"}
 SEQUENCE = {"parallel__tp": "2", "parallel__sequence_parallel": "true", "train__device_batch": "8"}
 LAYOUTS = {
     "one process": (1, {"parallel__zero_stage": "0", "train__device_batch": "8"}),

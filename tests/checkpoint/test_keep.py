@@ -53,7 +53,7 @@ def test_a_checkpoint_that_is_read_is_not_removed(tmp_path: Path) -> None:
 
 def test_a_run_keeps_what_it_is_told_to(tmp_path: Path, corpus: Corpus, two_ranks: Ranks) -> None:
     settings = {"checkpoint__every": "2", "checkpoint__keep_last": "2", "checkpoint__keep_every": "4"}
-    quiet = {"train__eval_every": "0", "train__sample_every": "0"}
+    quiet = {"evaluation__every": "0", "evaluation__sample_every": "0"}
     assert two_ranks(pretrain, words(corpus, tmp_path / "run", **settings, **quiet)) == [0, 0]
     root = tmp_path / "run" / "checkpoints"
     assert files.steps_in(root) == [4, 8, 10]

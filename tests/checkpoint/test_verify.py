@@ -31,7 +31,7 @@ DAMAGES = [cut, flip_one_bit, Path.unlink]
 @pytest.fixture(scope="module")
 def finished(one_rank: Ranks, corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished") / "run"
-    assert one_rank(pretrain, words(corpus, folder, train__eval_every="0", train__sample_every="0")) == [0]
+    assert one_rank(pretrain, words(corpus, folder, evaluation__every="0", evaluation__sample_every="0")) == [0]
     return folder
 
 
@@ -72,7 +72,7 @@ def test_resume_goes_on_from_the_checkpoint_before_a_damaged_one(
     ranks: Ranks = request.getfixturevalue("one_rank" if processes == 1 else "two_ranks")
     damaged = run / "checkpoints" / "step-00000010" / "model-00000.safetensors"
     damage(damaged)
-    settings = {"run__resume": "true", "train__eval_every": "0", "train__sample_every": "0"}
+    settings = {"run__resume": "true", "evaluation__every": "0", "evaluation__sample_every": "0"}
     assert ranks(pretrain, words(corpus, run, **settings)) == [0] * processes
     notes = [entry["text"] for entry in log(run, "note")]
     assert any(str(damaged) in note and "step-00000005 is used instead" in note for note in notes)

@@ -17,11 +17,13 @@ ALL = sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_saved_recipe_loads_as_the_same_recipe(tmp_path: Path, name: str) -> None:
-    recipe = load_recipe(name, ["--train.sample_prompts", '日本の|a "quoted" \\ text', "--deepspeed.zero.x", "1e-3"])
+    recipe = load_recipe(
+        name, ["--evaluation.sample_prompts", '日本の|a "quoted" \\ text', "--deepspeed.zero.x", "1e-3"]
+    )
     save_recipe(recipe, tmp_path / "recipe.toml")
     again = load_recipe(tmp_path / "recipe.toml")
     assert again == recipe
-    assert again.train.sample_prompts == ("日本の", 'a "quoted" \\ text')
+    assert again.evaluation.sample_prompts == ("日本の", 'a "quoted" \\ text')
     assert again.deepspeed == {"zero": {"x": 1e-3}}
 
 
@@ -44,13 +46,13 @@ def test_the_last_override_wins() -> None:
 
 def test_overrides_take_their_settings_type() -> None:
     words = "--train.steps 1e3 --optimizer.clip 2 --optimizer.eps=1e-8 --run.resume True --run.folder=a=b"
-    recipe = load_recipe("d20", [*words.split(), "--train.sample_prompts=", "--parallel.zero_stage", "2"])
+    recipe = load_recipe("d20", [*words.split(), "--evaluation.sample_prompts=", "--parallel.zero_stage", "2"])
     assert recipe.train.steps == 1000
     assert isinstance(recipe.optimizer.clip, float)
     assert (recipe.optimizer.clip, recipe.optimizer.eps) == (2.0, 1e-8)
     assert recipe.run.resume is True
     assert recipe.run.folder == "a=b"
-    assert recipe.train.sample_prompts == ()
+    assert recipe.evaluation.sample_prompts == ()
     assert recipe.parallel.zero_stage == 2
 
 

@@ -66,7 +66,7 @@ def test_a_wrong_type_is_answered_with_the_right_one(key: str, text: str, wanted
 
 
 @pytest.mark.parametrize(
-    "key", ["train.steps", "optimizer.clip", "data.train", "train.dtype", "train.sample_prompts"]
+    "key", ["train.steps", "optimizer.clip", "data.train", "train.dtype", "evaluation.sample_prompts"]
 )
 def test_a_forgotten_value_is_missed(key: str) -> None:
     assert refusal(f"--{key}", "--run.folder", "x") == f"{key} has no value: write --{key} VALUE."
@@ -79,8 +79,8 @@ TOML = [
     ("[model]\nsoftcap = nan", "model.softcap is 'nan': it must be a finite number"),
     ("[model]\ninner_norm = 1", "model.inner_norm is '1': it must be true or false"),
     ("[parallel]\nzero_stage = true", "parallel.zero_stage is True: it must be 0 or 1 or 2 or 3"),
-    ("[train]\nsample_prompts = [1, 2]", "train.sample_prompts must be a list of texts"),
-    ("[train]\nsample_prompts = 'one'", "train.sample_prompts must be a list of texts"),
+    ("[evaluation]\nsample_prompts = [1, 2]", "evaluation.sample_prompts must be a list of texts"),
+    ("[evaluation]\nsample_prompts = 'one'", "evaluation.sample_prompts must be a list of texts"),
     ("[data]\ntrain = 7", "data.train is '7': it must be a text"),
     ("[modell]\ndepth = 4", "unknown section [modell]: did you mean model?"),
     ("[model]\ndepht = 4", "unknown setting model.depht: did you mean model.depth?"),
@@ -136,9 +136,10 @@ RANGES = [
     *[(f"optimizer.{name}", "1.5", "in [0, 1]") for name in ("warmdown_fraction", "final_lr_fraction")],
     *[(f"optimizer.{name}", "-1", "must not be negative") for name in ("warmup_steps", "momentum_warmup_steps")],
     ("optimizer.newton_schulz_steps", "0", "at least 1"),
-    *[(f"train.{n}", "-1", "must not be negative") for n in ("steps", "target_flops", "eval_every", "sample_every")],
-    *[(f"train.{n}", "0", "at least 1") for n in ("batch_tokens", "device_batch", "sample_tokens", "log_every")],
-    ("train.eval_tokens", "-1", "must not be negative"),
+    *[(f"train.{n}", "-1", "must not be negative") for n in ("steps", "target_flops")],
+    *[(f"train.{n}", "0", "at least 1") for n in ("batch_tokens", "device_batch", "log_every")],
+    *[(f"evaluation.{n}", "-1", "must not be negative") for n in ("every", "tokens", "sample_every")],
+    ("evaluation.sample_tokens", "0", "at least 1"),
     ("train.seed", "-1", "in [0, 2^63)"),
     ("checkpoint.every", "-1", "must not be negative"),
     ("run.folder", "", "name the run's folder"),

@@ -110,7 +110,7 @@ def loaded(folder: Path, prompt: str) -> tuple[str, int, bool]:
 def test_model_is_loaded_from_a_run_or_one_of_its_checkpoints(
     one_rank: Ranks, tmp_path: Path, corpus: Corpus
 ) -> None:
-    bare = {"train__eval_every": "0", "train__sample_every": "0", "train__eval_tokens": "64"}
+    bare = {"evaluation__every": "0", "evaluation__sample_every": "0", "evaluation__tokens": "64"}
     assert one_rank(pretrain, words(corpus, tmp_path, **bare)) == [0]
     checkpoints = tmp_path / "checkpoints"
     text, step, same = one_rank(loaded, tmp_path, "The moon 月")[0]

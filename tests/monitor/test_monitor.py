@@ -24,7 +24,7 @@ STEPS = 8
 RATES = {"matrix": 0.02, "embedding": 0.15, "unembedding": 0.003, "convolution": 0.015}
 PEAK = Peak(1e15, "a test GPU")
 SAMPLES = [("The capital of France is", " *Paris*.\n# 1"), ("日本の首都は", "東京です。\x1b[31m")]
-RECIPE = load_recipe("d20", ["--train.steps", str(STEPS), "--train.eval_every", "4", "--train.log_every", "1"])
+RECIPE = load_recipe("d20", ["--train.steps", str(STEPS), "--evaluation.every", "4", "--train.log_every", "1"])
 
 
 def metrics(step, loss=None, seconds=3.0):
@@ -219,7 +219,7 @@ def test_mfu_is_counted_over_all_ranks():
 
 
 def test_eta_leaves_out_the_first_step():
-    recipe = load_recipe("d20", ["--train.steps", "100", "--train.eval_every", "0"])
+    recipe = load_recipe("d20", ["--train.steps", "100", "--evaluation.every", "0"])
     tracker = Tracker(recipe, 1, PEAK)
     first = tracker.add(metrics(0, seconds=500.0), 0)
     assert first.seconds_left is None
@@ -230,7 +230,7 @@ def test_eta_leaves_out_the_first_step():
 
 
 def test_eta_counts_the_validations_to_come():
-    recipe = load_recipe("d20", ["--train.steps", "100", "--train.eval_every", "40"])
+    recipe = load_recipe("d20", ["--train.steps", "100", "--evaluation.every", "40"])
     tracker = Tracker(recipe, 1, PEAK)
     tracker.validated(10.0)
     tracker.add(metrics(40), 0)

@@ -19,8 +19,8 @@ TIMEOUT = 30  # seconds that a rank waits for another one: long enough for the s
 SETTINGS = {
     "train__steps": "60",
     "checkpoint__every": "10",
-    "train__eval_every": "0",
-    "train__sample_every": "0",
+    "evaluation__every": "0",
+    "evaluation__sample_every": "0",
     "parallel__timeout_minutes": str(TIMEOUT / 60),
 }
 EARLY, FINAL = (Path("checkpoints") / f"step-000000{step}" for step in (10, 60))

@@ -16,7 +16,7 @@ from tests.support.processes import Launched
 from tests.support.ranks import Ranks
 from tests.support.runs import checkpoint_tensors, log, pretrain, words
 
-LONG = {"train__eval_every": "0", "train__sample_every": "0", "checkpoint__every": "0", "train__steps": "100000"}
+LONG = {"evaluation__every": "0", "evaluation__sample_every": "0", "checkpoint__every": "0", "train__steps": "100000"}
 
 
 def to_group(run: Launched) -> None:

@@ -12,7 +12,7 @@ from tests.conftest import Corpus
 from tests.support.processes import Launched
 from tests.support.runs import words
 
-LONG = {"train__eval_every": "0", "train__sample_every": "0", "checkpoint__every": "0", "train__steps": "100000"}
+LONG = {"evaluation__every": "0", "evaluation__sample_every": "0", "checkpoint__every": "0", "train__steps": "100000"}
 
 
 # rank 0 keeps the store through which the ranks know of each other

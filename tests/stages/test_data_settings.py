@@ -22,7 +22,7 @@ def test_losses_at_two_ranks_are_those_of_one(
         "data__train": f"{corpus.train} | {corpus.val}",
         "train__dtype": "fp32",
         "train__steps": "3",
-        "train__sample_every": "0",
+        "evaluation__sample_every": "0",
         "checkpoint__every": "0",
     }
     assert one_rank(pretrain, words(corpus, tmp_path / "one", **settings)) == [0]

@@ -56,7 +56,7 @@ def test_a_saved_recipe_starts_the_same_run(tmp_path: Path, corpus: Corpus) -> N
 
 @pytest.mark.full  # test_chaos.py kills more
 def test_a_killed_run_goes_on_where_it_had_saved(tmp_path: Path, corpus: Corpus) -> None:
-    settings = {"train__steps": "40", "checkpoint__every": "5", "train__eval_every": "0"}
+    settings = {"train__steps": "40", "checkpoint__every": "5", "evaluation__every": "0"}
     undisturbed, killed = (words(corpus, tmp_path / name, **settings) for name in ("undisturbed", "killed"))
     reference = start(str(BIN / "deepspeed"), "--master_port", "29614", "examples/demo.sh", *undisturbed)
     process = start(str(BIN / "deepspeed"), "--master_port", "29615", "examples/demo.sh", *killed)

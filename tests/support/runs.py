@@ -24,10 +24,10 @@ SMALL = {
     "train.batch_tokens": "256",
     "train.device_batch": "2",
     "train.steps": "10",
-    "train.eval_every": "5",
-    "train.eval_tokens": "512",
-    "train.sample_every": "5",
-    "train.sample_tokens": "3",
+    "evaluation.every": "5",
+    "evaluation.tokens": "512",
+    "evaluation.sample_every": "5",
+    "evaluation.sample_tokens": "3",
     "checkpoint.every": "5",
 }
 
