@@ -39,6 +39,8 @@ class Batch:
     targets: torch.Tensor
     positions: torch.Tensor | None = None
     """Each token's place in its document, as far as that lies in the row; None where documents are not kept apart."""
+    weights: torch.Tensor | None = None
+    """What each token counts in the loss, fp32 [B, T]; None: 1 each."""
 
 
 class SampleSource(Protocol):
@@ -189,10 +191,13 @@ class Mixture:
             return parts[0]
         place = torch.from_numpy(np.argsort(by_file))
         positions = [b.positions for b in parts if b.positions is not None]
+        weighted = any(b.weights is not None for b in parts)
+        weights = [torch.ones(b.targets.shape) if b.weights is None else b.weights for b in parts if weighted]
         return Batch(
             torch.cat([b.tokens for b in parts])[place],
             torch.cat([b.targets for b in parts])[place],
             torch.cat(positions)[place] if positions else None,
+            torch.cat(weights)[place] if weights else None,
         )
 
 
