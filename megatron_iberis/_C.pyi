@@ -89,10 +89,10 @@ class Blend:
         """The files of the samples [first, first + count), and the number of samples of that file before each."""
 
 def best_fit(index: IndexReader, row_tokens: int) -> tuple[Int64s, npt.NDArray[np.uint32], int, int]:
-    """Whole documents packed into rows (csrc/order/best_fit.h): starts [rows + 1], documents, cropped, padded tokens."""
+    """Whole documents packed into rows (order/best_fit.h): starts [rows + 1], documents, cropped, padded tokens."""
 
 def megatron_sample_index(lengths: Int32s, order: Int32s, sequence_length: int) -> Int32s | Int64s:
-    """megatron-core's build_sample_idx (csrc/order/megatron_order.h): (number in `order`, position), [samples + 1, 2].
+    """megatron-core's build_sample_idx, [samples + 1, 2]: number in `order`, position (csrc/order/megatron_order.h).
 
     lengths: tokens of each sequence; order: which of them come one after the other."""
 

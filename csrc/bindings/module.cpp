@@ -145,8 +145,10 @@ template <typename Row>
 py::array rows_of(const MegatronOrder& samples) {
   py::array_t<Row> rows({samples.samples() + 1, int64_t{2}});
   Row* out = rows.mutable_data();
-  const py::gil_scoped_release release;
-  samples.write(out);
+  {
+    const py::gil_scoped_release release;  // the return converts the array, which counts references
+    samples.write(out);
+  }
   return rows;
 }
 

@@ -34,6 +34,8 @@ class Batch:
 
     Every row begins a document. None where documents are not kept apart.
     """
+    weights: torch.Tensor | None = None
+    """What each token counts in the loss, fp32 [B, T]; None: 1 each."""
 
     @classmethod
     def of(cls, rows: Rows) -> Batch:

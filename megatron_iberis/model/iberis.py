@@ -20,8 +20,7 @@ from megatron.core.transformer.transformer_block import TransformerBlock
 from torch import nn
 
 from megatron_iberis.config import ModelConfig
-from megatron_iberis.kernels.linear_cross_entropy import linear_cross_entropy
-from megatron_iberis.kernels.linear_cross_entropy.reference import softcapped_logits
+from megatron_iberis.kernels.linear_cross_entropy import linear_cross_entropy, softcapped_logits
 from megatron_iberis.model.documents import Documents
 from megatron_iberis.model.layer_specs import block_spec, transformer_config
 from megatron_iberis.model.linear import gather_input

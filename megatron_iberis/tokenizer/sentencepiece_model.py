@@ -1,7 +1,7 @@
 """`SentencePieceTokenizer`: a SentencePiece model (BPE or unigram) that gives back every text exactly.
 
-* SentencePiece trains it and reads its file. Encoding is csrc/bpe.h's and csrc/unigram.h's, with the very ids of
-  SentencePiece's own encode on the whole text, several times as fast; decoding joins the pieces' bytes.
+* SentencePiece trains it and reads its file. Encoding is csrc/tokenizer/'s, with the very ids of SentencePiece's
+  own encode on the whole text, several times as fast; decoding joins the pieces' bytes.
 * What has no piece is spelled in byte pieces. So is a literal U+2581, which SentencePiece would make a space.
 * The chat specials are control symbols.
 """

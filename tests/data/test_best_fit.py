@@ -29,7 +29,7 @@ def write(prefix, lengths):
 
 
 def described_rows(lengths, row_tokens):
-    """The description at the head of csrc/best_fit.h."""
+    """The description at the head of csrc/order/best_fit.h."""
     rows, rooms = [], []
     used = []  # rows by their last use
     for document in sorted(range(len(lengths)), key=lambda d: (-min(lengths[d], row_tokens), d)):

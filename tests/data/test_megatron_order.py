@@ -23,7 +23,7 @@ def megatron(lengths, order, t):
 
 
 def described(lengths, order, t):
-    """The description at the head of csrc/megatron_order.h, for any number of tokens."""
+    """The description at the head of csrc/order/megatron_order.h, for any number of tokens."""
     ends = np.cumsum(lengths[order], dtype=np.int64)
     tokens = np.arange((ends[-1] - 1) // t + 1, dtype=np.int64) * t
     documents = np.searchsorted(ends, tokens, side="right")

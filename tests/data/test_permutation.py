@@ -26,7 +26,7 @@ def test_mix_is_splitmix64():
 
 
 def described_permutation(index, n, key):
-    """The description at the head of csrc/permutation.h, written once more."""
+    """The description at the head of csrc/order/permutation.h, written once more."""
     half = next(h for h in range(4, 32) if 4**h >= n)
     round_keys = [mix((key + i * 0x9E3779B97F4A7C15) & MASK) for i in range(1, 9)]
     while True:

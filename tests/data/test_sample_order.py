@@ -25,7 +25,7 @@ def mix(x):
 
 
 def described_offset(sample, n, t, seed):
-    """The description at the head of csrc/samples.h, written once more without overflow."""
+    """The description at the head of csrc/order/samples.h, written once more without overflow."""
 
     def key(purpose):
         return mix((mix((mix((seed + G) & MASK) + epoch + G) & MASK) + purpose + G) & MASK)

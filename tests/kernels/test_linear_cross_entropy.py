@@ -1,4 +1,6 @@
-"""`linear_cross_entropy` is cross entropy of soft-capped logits, whatever the chunks, the split and the inputs."""
+"""`linear_cross_entropy` is cross entropy of soft-capped logits, whatever the chunks, the split and the inputs; with
+weights it is the weighted sum of what `token_log_likelihoods` gives for each token.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from megatron_iberis.kernels.linear_cross_entropy import linear_cross_entropy, reference
+from megatron_iberis.kernels.linear_cross_entropy import linear_cross_entropy, reference, token_log_likelihoods
 from megatron_iberis.kernels.linear_cross_entropy import portable as chunked
 from tests.support.ranks import Ranks, groups_of
 
@@ -149,3 +151,140 @@ def test_split_vocabulary_gives_the_whole_ones_loss_and_gradients(
     whole = torch.from_numpy(np.concatenate([part[2] for part in parts]))
     torch.testing.assert_close(whole[:vocab], d_weight, rtol=1e-4, atol=1e-5)
     assert not whole[vocab:].any()
+
+
+# Weights, and single tokens
+
+
+def factors(tokens: int) -> torch.Tensor:
+    """A number a token of either sign, some of them 0."""
+    numbers = torch.randn(tokens, generator=torch.Generator().manual_seed(tokens))
+    numbers[::7] = 0.0
+    return numbers
+
+
+def weighted(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> list[torch.Tensor]:
+    """Weighted loss and its gradients."""
+    loss = linear_cross_entropy(hidden, weight, targets, SOFTCAP, weights=factors(len(hidden)))
+    return [loss.detach(), *torch.autograd.grad(loss, (hidden, weight))]
+
+
+def single(hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor) -> list[torch.Tensor]:
+    """Log likelihoods, and the gradients of their weighted sum."""
+    found = token_log_likelihoods(hidden, weight, targets, SOFTCAP)
+    return [found.detach(), *torch.autograd.grad((found * factors(len(hidden))).sum(), (hidden, weight))]
+
+
+def in_fp64(case: Inputs) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """What `weighted` and `single` are to give, from the reference in fp64."""
+    hidden, weight = (x.detach().double().requires_grad_() for x in case[:2])
+    found = reference.token_log_likelihoods(hidden, weight, case[2], SOFTCAP)
+    total = (found * factors(len(hidden)).double()).sum()
+    gradients = torch.autograd.grad(total, (hidden, weight))
+    loss = reference.linear_cross_entropy(hidden, weight, case[2], SOFTCAP, factors(len(hidden)).double())
+    both = [loss, *(-g for g in gradients)], [found, *gradients]
+    return tuple([x.detach().float() for x in part] for part in both)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("vocab", [1, 2, 257, 1000])
+@pytest.mark.parametrize("tokens", [1, 5, 300])
+def test_weighted_loss_and_single_likelihoods_equal_the_fp64_reference(tokens: int, vocab: int) -> None:
+    case = inputs(tokens, vocab, size=3.0)
+    expected_loss, expected_single = in_fp64(case)
+    torch.testing.assert_close(weighted(*case), expected_loss, rtol=1e-5, atol=2e-5)
+    torch.testing.assert_close(single(*case), expected_single, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("tokens", [1, 63, 64, 65, 128, 129, 200])
+def test_chunks_change_no_weighted_loss_and_no_likelihood(monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
+    monkeypatch.setattr(chunked, "CPU_CHUNK_BYTES", 1)
+    case = inputs(tokens, 100)
+    expected_loss, expected_single = in_fp64(case)
+    torch.testing.assert_close(weighted(*case), expected_loss, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(single(*case), expected_single, rtol=1e-5, atol=1e-5)
+
+
+def test_weights_of_one_change_no_bit() -> None:
+    case = inputs(300, 257)
+
+    def of_one(*arguments: Any) -> torch.Tensor:
+        return linear_cross_entropy(*arguments, weights=torch.ones(300))
+
+    for one, other in zip(
+        value_and_gradients(of_one, *case), value_and_gradients(linear_cross_entropy, *case), strict=True
+    ):
+        assert torch.equal(one, other)
+
+
+def test_weighted_loss_is_the_weighted_sum_of_each_tokens_loss() -> None:
+    hidden, weight, targets = inputs(130, 50)
+    alone = torch.stack(
+        [linear_cross_entropy(hidden[i : i + 1], weight, targets[i : i + 1], SOFTCAP) for i in range(130)]
+    )
+    torch.testing.assert_close(token_log_likelihoods(hidden, weight, targets, SOFTCAP), -alone, rtol=1e-5, atol=1e-6)
+    loss = linear_cross_entropy(hidden, weight, targets, SOFTCAP, weights=factors(130))
+    torch.testing.assert_close(loss, (alone * factors(130)).sum(), rtol=1e-5, atol=1e-5)
+
+
+def test_an_ignored_token_counts_nothing_whatever_its_weight() -> None:
+    hidden, weight, targets = inputs(40, 100)
+    weights = factors(40)
+    weights[targets < 0] = torch.nan
+    loss = linear_cross_entropy(hidden, weight, targets, SOFTCAP, weights=weights)
+    d_hidden, d_weight = torch.autograd.grad(loss, (hidden, weight))
+    expected, _, expected_weight = weighted(hidden, weight, targets)
+    assert torch.equal(loss, expected)
+    assert torch.equal(d_weight, expected_weight)
+    assert not d_hidden[targets < 0].any()
+    found = token_log_likelihoods(hidden, weight, targets, SOFTCAP)
+    assert not found[targets < 0].any()
+    assert not torch.autograd.grad(found.sum(), hidden)[0][targets < 0].any()
+
+
+def test_likelihoods_in_bf16_are_near_the_reference() -> None:
+    case = inputs(300, 257, torch.bfloat16)
+    for found, expected in zip((weighted(*case), single(*case)), in_fp64(case), strict=True):
+        assert [x.dtype for x in found] == [torch.float32, torch.bfloat16, torch.bfloat16]
+        for got, want in zip(found, expected, strict=True):
+            assert (got.float() - want).norm() <= 0.02 * want.norm()
+
+
+def split_with_weights(tokens: int, vocab: int, rows: int) -> list[list[np.ndarray]]:
+    """Runs on a rank: of weighted loss and likelihoods the value, the summed gradient of hidden, the own of weight."""
+    groups = groups_of(2)
+    hidden, weight, targets = inputs(tokens, vocab)
+    first = groups.tp_rank * rows
+    padded = torch.full((2 * rows, weight.shape[1]), 1e3)
+    padded[:vocab] = weight.detach()
+    local = padded[first : first + rows].clone().requires_grad_()
+    part = (SOFTCAP, first, min(rows, max(0, first + rows - vocab)), groups.tp)
+    loss = linear_cross_entropy(hidden, local, targets, *part, weights=factors(tokens))
+    likelihoods = token_log_likelihoods(hidden, local, targets, *part)
+    found = []
+    for value, total in ((loss, loss), (likelihoods, (likelihoods * factors(tokens)).sum())):
+        d_hidden, d_weight = torch.autograd.grad(total, (hidden, local))
+        torch.distributed.all_reduce(d_hidden, group=groups.tp)
+        found.append([x.detach().numpy() for x in (value, d_hidden, d_weight)])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("tokens", "vocab", "rows"),
+    [
+        pytest.param(70, 100, 50, id="even"),
+        pytest.param(70, 257, 129, id="a-row-of-padding"),
+        pytest.param(70, 2, 2, id="a-rank-of-nothing-but-padding"),
+        pytest.param(1100, 4093, 2047, id="several-chunks"),
+    ],
+)
+def test_split_vocabulary_gives_the_same_weighted_loss_and_likelihoods(
+    two_ranks: Ranks, tokens: int, vocab: int, rows: int
+) -> None:
+    parts = two_ranks(split_with_weights, tokens, vocab, rows)
+    for which, (value, d_hidden, d_weight) in enumerate(in_fp64(inputs(tokens, vocab))):
+        for part in parts:
+            torch.testing.assert_close(torch.from_numpy(part[which][0]), value, rtol=1e-5, atol=2e-5)
+            torch.testing.assert_close(torch.from_numpy(part[which][1]), d_hidden, rtol=1e-4, atol=1e-5)
+        whole = torch.from_numpy(np.concatenate([part[which][2] for part in parts]))
+        torch.testing.assert_close(whole[:vocab], d_weight, rtol=1e-4, atol=2e-5)
+        assert not whole[vocab:].any()

@@ -1,4 +1,4 @@
-"""Whole documents packed into rows (best fit, csrc/best_fit.h); the packing is kept (`stored_index`)."""
+"""Whole documents packed into rows (best fit, csrc/order/best_fit.h); the packing is kept (`stored_index`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which token file every sample of a mixture comes from: a formula, not a walk (it stands in csrc/blend.h).
+"""Which token file every sample of a mixture comes from: a formula, not a walk (it stands in csrc/order/blend.h).
 
 * `read_mixture` reads what a recipe says: "a", "a | b" (each file once an epoch) or "0.7 a | 0.3 b" (by weight).
 * `Blend` says for any sample number which file it comes from and which sample of that file it is. Among the first n

@@ -1,4 +1,4 @@
-"""Which tokens make up training sample number s: a formula, not an index (it stands in csrc/samples.h).
+"""Which tokens make up training sample number s: a formula, not an index (it stands in csrc/order/samples.h).
 
 * A sample is T + 1 tokens of the file, which is taken as a ring: the first T are inputs, the last T targets.
 * In an epoch every token is a target once, but for N mod T tokens, which are others in the next epoch.

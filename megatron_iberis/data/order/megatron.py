@@ -1,9 +1,9 @@
 """Megatron's own order of samples: what megatron-core's `GPTDataset` gives for the same file, seed and length of run.
 
-The documents of all epochs are shuffled and joined, samples cut across their borders (csrc/megatron_order.h), and
-shuffled once more. An epoch of which less than 80 % is needed is shuffled by itself and comes last. As the index
-grows with the run, it is kept in a file (`stored_index`). What is called a document here is a sequence of the file,
-as in megatron-core; files made by data_tools/preprocess.py have one a document.
+The documents of all epochs are shuffled and joined, samples cut across their borders, and shuffled once more
+(csrc/order/megatron_order.h). An epoch of which less than 80 % is needed is shuffled by itself and comes last. As the
+index grows with the run, it is kept in a file (`stored_index`). What is called a document here is a sequence of the
+file, as in megatron-core; files made by data_tools/preprocess.py have one a document.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Token files: tokenised documents one after the other in PREFIX.bin, where each begins in PREFIX.idx.
 
-* The format is Megatron's (layout: csrc/idx_format.h): megatron-core's `IndexedDataset` reads what is written here,
-  and what its builder writes is read here.
+* The format is Megatron's (layout: csrc/token_file/idx_format.h): megatron-core's `IndexedDataset` reads what is
+  written here, and what its builder writes is read here.
 * Tokens are uint16 for vocabularies up to 65,536 ids, int32 above.
 * Beside them lies PREFIX.json, the manifest: how the file was made, as whoever made it wants to record it.
 * Nothing is loaded: both files are mapped into memory, so opening takes the same time for any size.

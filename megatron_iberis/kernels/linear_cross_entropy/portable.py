@@ -6,17 +6,27 @@
 * The cap goes by s = sigmoid(-2 logit / softcap): tanh is 1 - 2 s, and sigmoid is 6 x faster on a CPU. The
   capped logit is softcap - 2 softcap s, so exp(-2 softcap s) is a likelihood that can neither overflow nor
   vanish in fp32: no maximum is searched, and none has to be agreed on by the ranks.
+* Log-likelihoods of single tokens get their factors only after the forward pass: there, and only there, the
+  backward pass works out the logits again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 
 CPU_CHUNK_BYTES = 1 << 23
 GPU_CHUNK_BYTES = 1 << 29
+
+
+def softcapped_logits(hidden: torch.Tensor, weight: torch.Tensor, softcap: float) -> torch.Tensor:
+    """softcap * tanh(hidden weight' / softcap) in fp32. hidden: [..., E], weight: [V, E] -> [..., V]."""
+    return softcap * torch.tanh(F.linear(hidden, weight).float() / softcap)
 
 
 def linear_cross_entropy(
@@ -27,16 +37,37 @@ def linear_cross_entropy(
     vocab_start: int = 0,
     padding: int = 0,
     group: Any = None,
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Summed negative log likelihood of the targets, in nats: an fp32 scalar, the same on all ranks of `group`.
 
     hidden: [N, E], the same on all ranks; weight: [V_local, E], this rank's rows of the head, as many on every
     rank, the last `padding` of them no tokens; targets: [N] global ids, -1 is ignored; vocab_start: the global id
-    of weight's first row.
+    of weight's first row; weights: what each token counts, fp32 [N], constants; 1 by default.
     The gradient for `hidden` is this rank's part: whoever made `hidden` sums it over the group.
     """
-    loss: torch.Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, softcap, vocab_start, padding, group)
+    head = _Head(softcap, vocab_start, padding, group)
+    loss: torch.Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, weights, head)
     return loss
+
+
+def token_log_likelihoods(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    softcap: float,
+    vocab_start: int = 0,
+    padding: int = 0,
+    group: Any = None,
+) -> torch.Tensor:
+    """The log likelihood of each target, in nats: fp32 [N], 0 for ignored ones, the same on all ranks of `group`.
+
+    Arguments and gradients are those of `linear_cross_entropy`; the ranks of the group are to give the result the
+    same gradient.
+    """
+    head = _Head(softcap, vocab_start, padding, group)
+    found: torch.Tensor = _TokenLogLikelihoods.apply(hidden, weight, targets, head)
+    return found
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -46,78 +77,142 @@ class _LinearCrossEntropy(torch.autograd.Function):
         hidden: torch.Tensor,
         weight: torch.Tensor,
         targets: torch.Tensor,
-        softcap: float,
-        vocab_start: int,
-        padding: int,
-        group: Any,
+        weights: torch.Tensor | None,
+        head: _Head,
     ) -> torch.Tensor:
-        tokens, vocab = hidden.shape[0], weight.shape[0]
-        with_gradient = any(ctx.needs_input_grad[:2])
-        budget = GPU_CHUNK_BYTES if hidden.is_cuda else CPU_CHUNK_BYTES
-        rows = max(64, budget // (4 * vocab))
         loss = torch.zeros((), dtype=torch.float32, device=hidden.device)
-        room = (2, min(rows, tokens), vocab)
-        logits, likelihood = torch.empty(room, dtype=torch.float32, device=hidden.device).unbind()
-        if with_gradient:
-            d_hidden = torch.empty_like(hidden)
-            d_weight = torch.zeros_like(weight, dtype=torch.float32)
-        for first in range(0, tokens, rows):
-            chunk = slice(first, min(first + rows, tokens))
-            count = chunk.stop - first
-            logits[:count] = hidden[chunk] @ weight.t()
-            chunk_loss, d_logits, scale = _chunk_loss(
-                logits[:count], likelihood[:count], targets[chunk], softcap, vocab_start, padding, group
-            )
-            loss += chunk_loss
-            if with_gradient:
-                d_logits = d_logits.to(hidden.dtype)
-                d_hidden[chunk] = d_logits @ weight * scale
-                scaled_hidden = (hidden[chunk] * scale).to(hidden.dtype)
-                if hidden.dtype == torch.float32:
-                    d_weight.addmm_(d_logits.t(), scaled_hidden)
-                else:
-                    d_weight += d_logits.t() @ scaled_hidden
-        if with_gradient:
-            ctx.save_for_backward(d_hidden, d_weight.to(weight.dtype))
+        gradient = _Gradient(hidden, weight) if any(ctx.needs_input_grad[:2]) else None
+        for chunk, logits, room in _chunks(hidden, weight):
+            s, likelihood = head.exponentials(logits, room)
+            goals = _Goals(targets[chunk], head.vocab_start, weight.shape[0])
+            total, at_target = head.totals(s, likelihood, goals)
+            counts = goals.counted if weights is None else torch.where(goals.counted, weights[chunk], 0.0)
+            nats = torch.where(goals.counted, head.nats(total, at_target), 0.0)
+            loss += (nats if weights is None else nats * counts).sum()
+            if gradient:
+                gradient.add(chunk, _logit_gradient(s, likelihood, total, goals), 4.0 * counts / total)
+        if gradient:
+            ctx.save_for_backward(gradient.hidden, gradient.weight.to(weight.dtype))
         return loss
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[Any, ...]:
         d_hidden, d_weight = ctx.saved_tensors
         scale = grads[0]
-        return d_hidden * scale.to(d_hidden.dtype), d_weight * scale.to(d_weight.dtype), *[None] * 5
+        return d_hidden * scale.to(d_hidden.dtype), d_weight * scale.to(d_weight.dtype), None, None, None
 
 
-def _chunk_loss(
-    logits: torch.Tensor,
-    likelihood: torch.Tensor,
-    targets: torch.Tensor,
-    softcap: float,
-    vocab_start: int,
-    padding: int,
-    group: Any,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Loss (scalar) of raw fp32 logits [n, V_local]; its gradient by them as two factors, [n, V_local] and [n, 1].
+class _TokenLogLikelihoods(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, head: _Head
+    ) -> torch.Tensor:
+        found = torch.empty(hidden.shape[0], dtype=torch.float32, device=hidden.device)
+        totals = torch.empty_like(found)
+        for chunk, logits, room in _chunks(hidden, weight):
+            s, likelihood = head.exponentials(logits, room)
+            goals = _Goals(targets[chunk], head.vocab_start, weight.shape[0])
+            totals[chunk], at_target = head.totals(s, likelihood, goals)
+            found[chunk] = torch.where(goals.counted, -head.nats(totals[chunk], at_target), 0.0)
+        ctx.head = head
+        ctx.save_for_backward(hidden, weight, targets, totals)
+        return found
 
-    Overwrites `logits` and `likelihood` (room for as many numbers), in which the first factor is returned. The
-    second one normalises: cheaper on what the matrix products take and give than on [n, V_local].
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[Any, ...]:
+        hidden, weight, targets, totals = ctx.saved_tensors
+        gradient = _Gradient(hidden, weight)
+        for chunk, logits, room in _chunks(hidden, weight):
+            s, likelihood = ctx.head.exponentials(logits, room)
+            goals = _Goals(targets[chunk], ctx.head.vocab_start, weight.shape[0])
+            total = totals[chunk]
+            counts = torch.where(goals.counted, -grads[0][chunk], 0.0)
+            gradient.add(chunk, _logit_gradient(s, likelihood, total, goals), 4.0 * counts / total)
+        return gradient.hidden, gradient.weight.to(weight.dtype), None, None
+
+
+def _chunks(hidden: torch.Tensor, weight: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+    """Chunks of the tokens, with raw fp32 logits [n, V_local] and room for as many numbers, used again by the next."""
+    tokens, vocab = hidden.shape[0], weight.shape[0]
+    budget = GPU_CHUNK_BYTES if hidden.is_cuda else CPU_CHUNK_BYTES
+    rows = max(64, budget // (4 * vocab))
+    shape = (2, min(rows, tokens), vocab)
+    logits, room = torch.empty(shape, dtype=torch.float32, device=hidden.device).unbind()
+    for first in range(0, tokens, rows):
+        chunk = slice(first, min(first + rows, tokens))
+        count = chunk.stop - first
+        logits[:count] = hidden[chunk] @ weight.t()
+        yield chunk, logits[:count], room[:count]
+
+
+class _Goals:
+    """The targets [n] of a chunk: which count, which lie among this rank's rows, and where."""
+
+    def __init__(self, targets: torch.Tensor, vocab_start: int, vocab: int) -> None:
+        local = targets - vocab_start
+        self.counted = targets >= 0
+        self.here = (local >= 0) & (local < vocab) & self.counted
+        self.index = torch.where(self.here, local, 0).unsqueeze(1)  # [n, 1]
+
+
+@dataclass(frozen=True)
+class _Head:
+    """What makes likelihoods of this rank's logits: the soft cap, and this rank's part of the vocabulary."""
+
+    softcap: float
+    vocab_start: int
+    padding: int
+    group: Any
+
+    def exponentials(self, logits: torch.Tensor, room: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """s in the place of raw logits, and exp(capped logit - softcap), unnormalised likelihoods, in `room`."""
+        s = logits.mul_(-2.0 / self.softcap).sigmoid_()
+        likelihood = torch.mul(s, -2.0 * self.softcap, out=room).exp_()
+        if self.padding:
+            likelihood[:, -self.padding :] = 0.0
+        return s, likelihood
+
+    def totals(self, s: torch.Tensor, likelihood: torch.Tensor, goals: _Goals) -> tuple[torch.Tensor, torch.Tensor]:
+        """Over the whole vocabulary, on all ranks: sums of the likelihoods [n], and s at the targets [n]."""
+        total = likelihood.sum(dim=1)
+        at_target = torch.where(goals.here, s.gather(1, goals.index).squeeze(1), 0.0)
+        if self.group is not None and dist.get_world_size(self.group) > 1:
+            both = torch.stack((total, at_target))
+            dist.all_reduce(both, group=self.group)
+            total, at_target = both.unbind()
+        return total, at_target
+
+    def nats(self, total: torch.Tensor, at_target: torch.Tensor) -> torch.Tensor:
+        """Negative log likelihoods [n]."""
+        return total.log() + 2.0 * self.softcap * at_target
+
+
+def _logit_gradient(s: torch.Tensor, likelihood: torch.Tensor, total: torch.Tensor, goals: _Goals) -> torch.Tensor:
+    """The negative log likelihood's gradient by raw logits times total / 4, [n, V_local], in likelihood's place.
+
+    Normalising is left for later: cheaper on what the matrix products take and give than on [n, V_local].
     """
-    local = targets - vocab_start
-    here = (local >= 0) & (local < logits.shape[1]) & (targets >= 0)
-    index = torch.where(here, local, 0).unsqueeze(1)  # [n, 1]
-    s = logits.mul_(-2.0 / softcap).sigmoid_()
-    torch.mul(s, -2.0 * softcap, out=likelihood).exp_()  # exp(capped - softcap), unnormalised
-    if padding:
-        likelihood[:, -padding:] = 0.0
-    total = likelihood.sum(dim=1)  # [n]
-    at_target = torch.where(here, s.gather(1, index).squeeze(1), 0.0)
-    if group is not None and dist.get_world_size(group) > 1:
-        both = torch.stack((total, at_target))
-        dist.all_reduce(both, group=group)
-        total, at_target = both.unbind()
-    counted = targets >= 0
-    loss = torch.where(counted, total.log() + 2.0 * softcap * at_target, 0.0).sum()
     # d loss / d raw = (probability - is_target) * (1 - tanh^2), where 1 - tanh^2 = 4 s (1 - s)
-    likelihood.scatter_add_(1, index, torch.where(here, -total, 0.0).unsqueeze(1))
+    likelihood.scatter_add_(1, goals.index, torch.where(goals.here, -total, 0.0).unsqueeze(1))
     torch.ops.aten.sigmoid_backward.grad_input(likelihood, s, grad_input=likelihood)
-    return loss, likelihood, (4.0 * counted / total).unsqueeze(1)
+    return likelihood
+
+
+class _Gradient:
+    """The gradients of hidden [N, E] and weight [V_local, E] (fp32), gathered chunk by chunk."""
+
+    def __init__(self, hidden: torch.Tensor, weight: torch.Tensor) -> None:
+        self._of = (hidden, weight)
+        self.hidden = torch.empty_like(hidden)
+        self.weight = torch.zeros_like(weight, dtype=torch.float32)
+
+    def add(self, chunk: slice, d_logits: torch.Tensor, scale: torch.Tensor) -> None:
+        """d_logits: [n, V_local], to be multiplied by scale [n]."""
+        (hidden, weight), scale = self._of, scale.unsqueeze(1)
+        d_logits = d_logits.to(hidden.dtype)
+        self.hidden[chunk] = d_logits @ weight * scale
+        scaled_hidden = (hidden[chunk] * scale).to(hidden.dtype)
+        if hidden.dtype == torch.float32:
+            self.weight.addmm_(d_logits.t(), scaled_hidden)
+        else:
+            self.weight += d_logits.t() @ scaled_hidden

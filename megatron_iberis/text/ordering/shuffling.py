@@ -22,7 +22,7 @@ _ROW = np.dtype([("by", "<u8"), ("tokens", "<u4")])  # place, and size
 
 
 def shuffle(pieces: Iterable[Piece], count: int, seed: int, folder: Path, token_bytes: int) -> Iterator[Piece]:
-    """The `count` documents of `pieces`, number i at place permutation(i) of the keyed one of csrc/permutation.h.
+    """The `count` documents of `pieces`, number i at place permutation(i) (csrc/order/permutation.h).
 
     So the order depends on the seed and the number of documents alone, on every machine. Temporary files in `folder`
     have no name.
