@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from megatron_iberis.command import print_rows, run
+from megatron_iberis.command import path_argument, print_rows, run
 from megatron_iberis.hub import SETS, RemoteFile, download, find_set
 
 
@@ -21,14 +21,14 @@ def show(file: RemoteFile, number: int, of: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="?", help="name of the set")
-    parser.add_argument("--output", type=Path, help="folder to write (default: data/NAME)")
+    parser.add_argument("--output", type=path_argument, help="folder to write (default: data/NAME)")
     parser.add_argument("--shards", type=int, help="fetch only so many of its files, the first ones (default: all)")
     arguments = parser.parse_args()
     if arguments.name is None:
         print_rows([(name, f"{known.what} ({known.repository})") for name, known in SETS.items()])
         return
     find_set(arguments.name)
-    output = arguments.output or Path("data") / arguments.name
+    output = Path(arguments.output or Path("data") / arguments.name)
     paths = download(arguments.name, output, arguments.shards, show)
     size = sum(path.stat().st_size for path in paths)
     print_rows(

@@ -5,14 +5,16 @@ python data_tools/import_tokenizer.py ~/.cache/nanochat/tokenizer/tokenizer.pkl 
 
 import argparse
 
-from megatron_iberis.command import print_rows, run
+from megatron_iberis.command import path_argument, print_rows, run
 from megatron_iberis.tokenizer import import_nanochat
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("input", help="nanochat's tokenizer.pkl, or its folder")
-    parser.add_argument("--output", required=True, help="folder to write; a tokenizer in it is replaced")
+    parser.add_argument("input", type=path_argument, help="nanochat's tokenizer.pkl, or its folder")
+    parser.add_argument(
+        "--output", type=path_argument, required=True, help="folder to write; a tokenizer in it is replaced"
+    )
     arguments = parser.parse_args()
     tokenizer = import_nanochat(arguments.input)
     tokenizer.save(arguments.output)

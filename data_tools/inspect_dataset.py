@@ -6,7 +6,7 @@ python data_tools/inspect_dataset.py tokens/corpus_text_document --verify
 
 import argparse
 
-from megatron_iberis.command import print_rows, run
+from megatron_iberis.command import path_argument, print_rows, run
 from megatron_iberis.data.token_files.inspection import decode_document, describe, histogram, open_token_file
 from megatron_iberis.data.token_files.verification import verify
 from megatron_iberis.tokenizer import Tokenizer
@@ -14,9 +14,13 @@ from megatron_iberis.tokenizer import Tokenizer
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("prefix", help="token file, without .bin and .idx")
+    parser.add_argument("prefix", type=path_argument, help="token file, without .bin and .idx")
     parser.add_argument("--document", type=int, help="number of a document to print instead, from 0")
-    parser.add_argument("--tokenizer", help="tokenizer folder, for --document, and for --verify without a manifest")
+    parser.add_argument(
+        "--tokenizer",
+        type=path_argument,
+        help="tokenizer folder, for --document, and for --verify without a manifest",
+    )
     parser.add_argument("--verify", action="store_true", help="read all of it, and check ids, counts and sha256")
     arguments = parser.parse_args()
     file = open_token_file(arguments.prefix)

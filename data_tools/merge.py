@@ -8,15 +8,19 @@ writes tokens/all_text_document.bin, .idx and .json; the documents of tokens/a c
 import argparse
 import time
 
-from megatron_iberis.command import print_rows, progress_line, run
+from megatron_iberis.command import path_argument, print_rows, progress_line, run
 from megatron_iberis.data.token_files.merging import merge
 from megatron_iberis.data.token_files.reader import TokenFile
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--input", nargs="+", required=True, help="token files, without .bin and .idx")
-    parser.add_argument("--output-prefix", required=True, help="path that the token file's name begins with")
+    parser.add_argument(
+        "--input", nargs="+", type=path_argument, required=True, help="token files, without .bin and .idx"
+    )
+    parser.add_argument(
+        "--output-prefix", type=path_argument, required=True, help="path that the token file's name begins with"
+    )
     arguments = parser.parse_args()
     started = time.monotonic()
     with progress_line("merging") as progress:

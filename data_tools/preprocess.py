@@ -10,7 +10,7 @@ docs/data.md tells more.
 import argparse
 import time
 
-from megatron_iberis.command import print_rows, progress_line, run, warn_rejected
+from megatron_iberis.command import path_argument, print_rows, progress_line, run, show_notices, warn_rejected
 from megatron_iberis.text.config import DEDUP, ON_ERROR, PreprocessConfig
 from megatron_iberis.text.preprocess import preprocess
 from megatron_iberis.text.summary import Summary
@@ -23,11 +23,12 @@ def parse_arguments() -> argparse.Namespace:
     add(
         "--input",
         nargs="+",
+        type=path_argument,
         required=True,
         help="text: files, folders or globs (.jsonl .txt, also .gz .zst .xz; .parquet, .arrow), - for JSON lines",
     )
-    add("--tokenizer", required=True, help="tokenizer folder, from train_tokenizer.py")
-    add("--output-prefix", required=True, help="path that the token files' names begin with")
+    add("--tokenizer", type=path_argument, required=True, help="tokenizer folder, from train_tokenizer.py")
+    add("--output-prefix", type=path_argument, required=True, help="path that the token files' names begin with")
     add("--workers", type=int, default=1, help="processes that encode (default: 1)")
     add("--json-key", default="text", help="JSON key or column that holds the text (default: text)")
     add("--prepend-bos", action=flag, default=True, help="begin each document with <|bos|>")
@@ -51,6 +52,7 @@ def main() -> None:
     with progress_line("preprocessing") as progress:
         summary = preprocess(config, progress)
     seconds = time.monotonic() - started
+    show_notices(summary.notices)
     warn_rejected(summary.tally)
     for prefix, counts in zip(summary.outputs, summary.splits.values(), strict=True):
         print(f"{prefix}.bin .idx .json: {counts.documents:,} documents, {counts.tokens:,} tokens")

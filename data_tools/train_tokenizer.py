@@ -11,7 +11,7 @@ import argparse
 import time
 from collections.abc import Iterator
 
-from megatron_iberis.command import print_rows, run, warn_rejected
+from megatron_iberis.command import path_argument, print_rows, run, show_notices, warn_rejected
 from megatron_iberis.text.reading.inputs import InputFile, find_inputs
 from megatron_iberis.text.reading.named_inputs import are_named, named_inputs
 from megatron_iberis.text.reading.records import Tally, read_documents
@@ -23,9 +23,13 @@ from megatron_iberis.tokenizer.training import KINDS
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     forms = "files, folders or globs (.jsonl .txt .parquet, .gz .zst)"
-    parser.add_argument("--input", nargs="+", default=[], help=f"text: {forms}; or NAME=PATH, to weigh them")
+    parser.add_argument(
+        "--input", nargs="+", type=path_argument, default=[], help=f"text: {forms}; or NAME=PATH, to weigh them"
+    )
     parser.add_argument("--vocab-size", type=int, help="number of ids, specials and bytes included")
-    parser.add_argument("--output", required=True, help="folder to write; a tokenizer in it is replaced")
+    parser.add_argument(
+        "--output", type=path_argument, required=True, help="folder to write; a tokenizer in it is replaced"
+    )
     parser.add_argument(
         "--weight", nargs="+", default=[], metavar="NAME=SHARE", help="each name's share of the bytes trained on"
     )
@@ -42,10 +46,18 @@ def parse_arguments() -> argparse.Namespace:
         default=100,
         help="train on an even sample of at most this many MB; memory is about 22 times that (default: 100)",
     )
-    parser.add_argument("--evaluate", nargs="+", default=[], metavar="NAME=PATH", help="texts to measure it on")
+    parser.add_argument(
+        "--evaluate",
+        nargs="+",
+        type=path_argument,
+        default=[],
+        metavar="NAME=PATH",
+        help="texts to measure it on",
+    )
     parser.add_argument(
         "--beside",
         nargs="+",
+        type=path_argument,
         default=[],
         metavar="TOKENIZER",
         help="others to measure too: a tokenizer folder, .model, tokenizer.json, tokenizer.pkl or tiktoken's name",
@@ -74,9 +86,11 @@ def train_on(arguments: argparse.Namespace) -> Tokenizer:
         raise ValueError("the size of the vocabulary is missing: give --vocab-size, such as 65536.")
     started = time.monotonic()
     tally = Tally()
+    notices: list[str] = []
     weights = weights_of(arguments.weight)
     named = bool(weights) or are_named(arguments.input)
-    files = named_inputs(arguments.input) if named else {"": find_inputs(arguments.input)}
+    files = named_inputs(arguments.input, notices) if named else {"": find_inputs(arguments.input, notices)}
+    show_notices(notices)
     sources = {name: texts_of(found, arguments.json_key, tally) for name, found in files.items()}
     sample_bytes = arguments.sample_mb * 10**6
     tokenizer = train(sources, arguments.vocab_size, arguments.output, arguments.kind, sample_bytes, weights)
@@ -99,7 +113,9 @@ def train_on(arguments: argparse.Namespace) -> Tokenizer:
 def evaluate(arguments: argparse.Namespace) -> None:
     """Prints a line for each text and tokenizer."""
     contenders = [own_contender(arguments.output), *map(open_contender, arguments.beside)]
-    files = named_inputs(arguments.evaluate)
+    notices: list[str] = []
+    files = named_inputs(arguments.evaluate, notices)
+    show_notices(notices)
     first = max(map(len, ("text", *files)))
     second = max(len(name) for name in ("tokenizer", *(contender.name for contender in contenders)))
     print(f"{'text':{first}}  {'tokenizer':{second}}       ids  bytes/token  characters/token          tokens")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
@@ -72,6 +73,19 @@ def print_rows(rows: Sequence[tuple[str, str]]) -> None:
     width = max(len(label) for label, _ in rows)
     for label, value in rows:
         print(f"{label:<{width}}  {value}")
+
+
+def path_argument(value: str) -> str:
+    """For argparse: a path that is not empty, as "$DATA" is where DATA is not set."""
+    if not value:
+        raise argparse.ArgumentTypeError('the path is empty (""): give one, or . for the current folder.')
+    return value
+
+
+def show_notices(notices: Sequence[str]) -> None:
+    """Says on stderr what a user may want to know of the input."""
+    for notice in notices:
+        print(f"note: {notice}", file=sys.stderr)
 
 
 def warn_rejected(tally: Tally) -> None:

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from megatron_iberis.errors import InputError
+
 TRAIN, VALIDATION = "train", "validation"
 SUFFIX = {TRAIN: "_text_document", VALIDATION: "_val_text_document"}
 SKIP, STOP = ON_ERROR = ("skip", "stop")
@@ -34,6 +36,9 @@ class PreprocessConfig:
 
     def check(self) -> None:
         """ValueError if a value makes no sense."""
+        for name, path in (("tokenizer", self.tokenizer), ("output-prefix", self.output_prefix)):
+            if not path:
+                raise InputError(f'--{name} is empty (""): name a path.')
         if self.workers < 1:
             raise ValueError(f"there can't be {self.workers} workers: use --workers 1 or more.")
         if not 0 <= self.val_fraction < 1:

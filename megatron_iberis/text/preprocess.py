@@ -39,11 +39,14 @@ def preprocess(config: PreprocessConfig, progress: Progress = lambda read, size,
     """
     config.check()
     check_installed(config.dedup)
-    files = find_inputs(config.input)
+    notices: list[str] = []
+    files = find_inputs(config.input, notices)
     tokenizer = Tokenizer.load(config.tokenizer)
     work = WorkFolder(config.output_prefix, _plan(config, files, tokenizer), config.resume)
     try:
-        return _run(config, files, tokenizer, work, progress)
+        summary = _run(config, files, tokenizer, work, progress)
+        summary.notices = notices
+        return summary
     except OSError as error:
         raise ValueError(_explain(error, work)) from error
     except ValueError as error:

@@ -62,6 +62,7 @@ class Summary:
     duplicates: int = 0
     position: Position = field(default_factory=Position)
     outputs: list[str] = field(default_factory=list)  # prefixes of the token files
+    notices: list[str] = field(default_factory=list)  # of this run: what was not read, beside the documents
 
     @classmethod
     def of(cls, paths: Sequence[str], splits: Sequence[str]) -> Summary:

@@ -51,6 +51,9 @@ BAD_INPUTS = [
     ("missing.jsonl", "there is no file or folder missing.jsonl"),
     ("none/*.jsonl", "no file matches none/*.jsonl"),
     ("in_empty.jsonl", "in_empty.jsonl is empty"),
+    ("in_empty.parquet", "in_empty.parquet is damaged (0 bytes)"),
+    ("in_array.json", "in_array.json is one JSON array, not JSON lines"),
+    ("in_pretty.json", "in_pretty.json is one JSON object over many lines, not JSON lines"),
     ("in.csv", "in.csv is not of a kind that can be read: use .jsonl"),
     ("in_folder", "holds no text files"),
     ("in_blank.jsonl", "no document could be used of 0"),
@@ -67,6 +70,9 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
     script: str, name: str, sentence: str, command: Command, tmp_path: Path, tokenizer_folder: Path
 ) -> None:
     (tmp_path / "in_empty.jsonl").touch()
+    (tmp_path / "in_empty.parquet").touch()
+    (tmp_path / "in_array.json").write_text('[{"text": "a"}]')
+    (tmp_path / "in_pretty.json").write_text('{\n  "text": "a"\n}\n')
     (tmp_path / "in.csv").write_text("a,b\n")
     (tmp_path / "in_folder").mkdir()
     (tmp_path / "in_blank.jsonl").write_text("\n \n")
@@ -76,6 +82,35 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
         "preprocess": ("--tokenizer", tokenizer_folder, "--output-prefix", "out"),
     }[script]
     assert_user_error(command(script, "--input", name, *rest), sentence)
+    assert leftovers(tmp_path) == []
+
+
+EMPTY_PATHS = [
+    ("preprocess", ("--input", "", "--tokenizer", "tok", "--output-prefix", "out")),
+    ("preprocess", ("--input", "in.jsonl", "--tokenizer", "", "--output-prefix", "out")),
+    ("preprocess", ("--input", "in.jsonl", "--tokenizer", "tok", "--output-prefix", "")),
+    ("train_tokenizer", ("--input", "in.jsonl", "", "--vocab-size", 300, "--output", "tok")),
+    ("train_tokenizer", ("--input", "in.jsonl", "--vocab-size", 300, "--output", "")),
+    ("train_tokenizer", ("--output", "tok", "--evaluate", "")),
+    ("train_tokenizer", ("--output", "tok", "--evaluate", "a=in.jsonl", "--beside", "")),
+    ("merge", ("--input", "", "--output-prefix", "out")),
+    ("merge", ("--input", "a", "--output-prefix", "")),
+    ("inspect_dataset", ("",)),
+    ("inspect_dataset", ("a", "--tokenizer", "")),
+    ("download", ("finedataset-13b-jpen", "--output", "")),
+    ("import_tokenizer", ("", "--output", "tok")),
+    ("import_tokenizer", ("in.pkl", "--output", "")),
+]
+
+
+@pytest.mark.parametrize(("script", "arguments"), EMPTY_PATHS)
+def test_an_empty_path_is_refused(
+    script: str, arguments: tuple[object, ...], command: Command, tmp_path: Path
+) -> None:
+    write_jsonl(tmp_path / "in.jsonl", records(5))
+    refused = command(script, *arguments)
+    assert refused.returncode == 2
+    assert 'the path is empty ("")' in refused.stderr
     assert leftovers(tmp_path) == []
 
 

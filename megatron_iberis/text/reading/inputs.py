@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import glob
 import json
+import os
+import stat
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from megatron_iberis.errors import InputError
+from megatron_iberis.text.reading.decompression import decompressed
+from megatron_iberis.text.reading.folders import check_readable, files_in, is_list, is_output, matches, status_of
+
 TABLES = (".parquet", ".arrow")  # rows and columns; they compress themselves
-FORMS = (".jsonl", ".txt", *TABLES)
-COMPRESSIONS = (".gz", ".zst", ".xz")  # of .jsonl and .txt
+FORMS = {
+    ".jsonl": ".jsonl",
+    ".ndjson": ".jsonl",
+    ".json": ".jsonl",
+    ".txt": ".txt",
+    **{form: form for form in TABLES},
+}
+COMPRESSIONS = (".gz", ".zst", ".xz")  # of all but tables
 STDIN = "-"
-_KNOWN = "use .jsonl or .txt (also with .gz, .zst or .xz behind it), .parquet or .arrow."
+_KNOWN = "use .jsonl (.ndjson, .json) or .txt (also with .gz, .zst or .xz behind it), .parquet or .arrow."
+_DATASETS = ("state.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json")  # of `datasets`, no data
+_NAMED = 5  # files of a notice
 
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """A file of documents: `form` is one of FORMS, `compression` one of COMPRESSIONS or "", `size` its bytes.
+    """A file of documents: `form` is a value of FORMS, `compression` one of COMPRESSIONS or "", `size` its bytes.
 
     Standard input is the path "-", plain JSON lines of size 0.
     """
@@ -32,57 +47,107 @@ class InputFile:
         return str(self.path) == STDIN
 
 
-def find_inputs(names: Sequence[str]) -> list[InputFile]:
+def find_inputs(names: Sequence[str], notices: list[str] | None = None) -> list[InputFile]:
     """The files that `names` (files, folders searched to the bottom, globs, "-") stand for: each once, in order.
 
-    A folder of `datasets` (save_to_disk) is read like any folder, but for the files that are not its data.
-    ValueError naming the first that is missing, empty or of an unknown kind, and what to do.
+    A folder of `datasets` (save_to_disk) is read like any folder, but for the files that are not its data. `notices`
+    gets a sentence for whatever a user may take for read that is not. InputError naming the first that is missing, of
+    an unknown kind or may not be read, and what to do; or if all are empty.
     """
     files: dict[Path, InputFile] = {}
+    notices = [] if notices is None else notices
     for name in names:
-        for path in _expand(name):
+        for path in _expand(name, notices):
             if name == STDIN:
                 files.setdefault(path, InputFile(path, ".jsonl", "", 0))
-                continue
-            form, compression = _form(path)
-            size = path.stat().st_size
-            if size == 0:
-                raise ValueError(f"{path} is empty: remove it from the input or fetch it again.")
-            files.setdefault(path.resolve(), InputFile(path, form, compression, size))
+            else:
+                files.setdefault(path.resolve(), _checked(path))
     if not files:
-        raise ValueError("no input file was given: name files, folders or globs.")
+        raise InputError("no input file was given: name files, folders or globs.")
+    empty = [file.path for file in files.values() if not (file.size or file.is_stdin)]
+    if len(empty) == len(files):
+        raise InputError(f"{empty[0]} is empty: remove it from the input or fetch it again.")
+    if empty:
+        notices.append(f"nothing is in {_some(empty)} (0 bytes).")
     return list(files.values())
 
 
-def _expand(name: str) -> Iterator[Path]:
+def is_path(name: str) -> bool:
+    """Whether this is a file, a folder, or a glob that matches one."""
+    return os.path.lexists(name) or (
+        glob.has_magic(name) and next(glob.iglob(name, recursive=True), None) is not None
+    )
+
+
+def _checked(path: Path) -> InputFile:
+    form, compression = _form(path)
+    status = status_of(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{path} is no regular file: to read from a pipe, lead it into --input -.")
+    check_readable(path)
+    if form in TABLES and not status.st_size:
+        raise InputError(f"{path} is damaged (0 bytes): fetch or make it again, or leave it out.")
+    if fault := _not_lines(path, compression):
+        raise InputError(f"{path} is {fault}, not JSON lines: write each record on a line of its own, as .jsonl.")
+    return InputFile(path, form, compression, status.st_size)
+
+
+def _expand(name: str, notices: list[str]) -> Iterator[Path]:
     path = Path(name)
-    if name == STDIN or path.exists():
-        matches = [path]
+    if not name:
+        raise InputError('an input is empty (""): name a file, a folder or a glob, or . for the current folder.')
+    if name == STDIN or os.path.lexists(path):
+        found = [path]
     elif glob.has_magic(name):
-        matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))]
-        if not matches:
-            raise ValueError(f"no file matches {name}: check the pattern and the folder.")
+        matching = matches(name)
+        found = [match for match in matching if not is_list(match)]
+        if not found:
+            raise InputError(f"no file matches {name}: check the pattern and the folder.")
+        if lists := [match for match in matching if is_list(match) and not is_output(match)]:
+            notices.append(f"taken for lists of what was left out, and not read: {_some(lists)}.")
     else:
-        raise ValueError(f"there is no file or folder {name}: check the name.")
-    for match in matches:
-        if name == STDIN or not match.is_dir():
+        raise InputError(f"there is no file or folder {name}: check the name.")
+    for match in found:
+        if name == STDIN or not stat.S_ISDIR(status_of(match).st_mode):
             yield match
-            continue
-        inside = [p for p in sorted(match.rglob("*")) if p.is_file() and _is_text(p, match)]
-        if not inside:
-            raise ValueError(f"the folder {match} holds no text files: {_KNOWN}")
-        yield from inside
+        else:
+            yield from _texts_in(match, notices)
 
 
-def _is_text(path: Path, folder: Path) -> bool:
-    """Whether a file met in `folder` is one of ours; hidden ones and the caches of `datasets` are not."""
-    if any(part.startswith(".") for part in path.relative_to(folder).parts):
-        return False
+def _texts_in(folder: Path, notices: list[str]) -> Iterator[Path]:
+    """The text files in `folder`; `notices` says which others it holds."""
+    others: list[Path] = []
+    count = 0
+    for path in files_in(folder):
+        if _is_text(path):
+            count += 1
+            yield path
+        elif not (is_output(path) or path.name in _DATASETS or _is_cache(path)):
+            others.append(path)
+    if not count:
+        raise InputError(f"the folder {folder} holds no text files: {_KNOWN}")
+    if others:
+        notices.append(f"not read in {folder}: {_some(others)}.")
+
+
+def _some(paths: list[Path]) -> str:
+    """The first names, and how many more there are of which ending."""
+    named, more = ", ".join(map(str, paths[:_NAMED])), Counter(path.suffix or "no ending" for path in paths[_NAMED:])
+    return named + "".join(f", {count:,} more of {ending}" for ending, count in sorted(more.items()))
+
+
+def _is_text(path: Path) -> bool:
+    """Whether a file met in a folder is one of ours; caches of `datasets` and lists of what was left out are not."""
     try:
-        form, _ = _form(path)
-    except ValueError:
+        form, compression = _form(path)
+    except InputError:
         return False
-    return form != ".arrow" or _is_data(path)
+    if is_list(path) or is_output(path) or path.name in _DATASETS:
+        return False
+    if form == ".arrow":
+        return _is_data(path)
+    # One JSON object over many lines is some program's settings; a list may well be somebody's texts: _checked.
+    return not status_of(path).st_size or _not_lines(path, compression) != _OBJECT
 
 
 def _is_data(path: Path) -> bool:
@@ -94,10 +159,41 @@ def _is_data(path: Path) -> bool:
         return not path.name.startswith("cache-")
 
 
+def _is_cache(path: Path) -> bool:
+    """Whether `datasets` keeps this file beside its data."""
+    return path.suffix == ".arrow" and (path.parent / "state.json").exists()
+
+
+_ARRAY, _OBJECT = "one JSON array", "one JSON object over many lines"
+
+
+def _not_lines(path: Path, compression: str) -> str:
+    """What a .json file is, where it is not JSON lines, by its beginning; "" for all other files."""
+    if Path(path.name.lower().removesuffix(compression)).suffix != ".json":
+        return ""
+    check_readable(path)
+    if not path.is_file() or not path.stat().st_size:
+        return ""
+    with path.open("rb") as stream:
+        beginning = next(decompressed(stream, compression, path), b"").removeprefix(b"\xef\xbb\xbf").lstrip()
+    if beginning.startswith(b"["):
+        return _ARRAY
+    *lines, rest = beginning.split(b"\n")
+    whole = not lines or any(_is_object(line) for line in (*lines, rest))  # without a line's end: a long first one
+    return "" if whole or not beginning.startswith(b"{") else _OBJECT
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
 def _form(path: Path) -> tuple[str, str]:
     name = path.name.lower()
     compression = next((c for c in COMPRESSIONS if name.endswith(c)), "")
-    form = Path(name.removesuffix(compression)).suffix
-    if form not in FORMS or (form in TABLES and compression):
-        raise ValueError(f"{path} is not of a kind that can be read: {_KNOWN}")
+    form = FORMS.get(Path(name.removesuffix(compression)).suffix, "")
+    if not form or (form in TABLES and compression):
+        raise InputError(f"{path} is not of a kind that can be read: {_KNOWN}")
     return form, compression
