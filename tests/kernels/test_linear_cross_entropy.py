@@ -250,7 +250,7 @@ def test_likelihoods_in_bf16_are_near_the_reference() -> None:
 
 
 def split_with_weights(tokens: int, vocab: int, rows: int) -> list[list[np.ndarray]]:
-    """Runs on a rank: of weighted loss and likelihoods the value, the summed gradient of hidden, the own of weight."""
+    """Runs on a rank: of weighted loss and likelihoods the value, hidden's summed gradient, weight's own."""
     groups = groups_of(2)
     hidden, weight, targets = inputs(tokens, vocab)
     first = groups.tp_rank * rows

@@ -116,7 +116,7 @@ def test_the_command_trains_by_weight_and_evaluates(command: Command, tmp_path: 
         (["--output", "t"], "nothing to do: give --input"),
         (["--output", "t", "--input", "a.txt"], "give --vocab-size"),
         (["--output", "t", "--evaluate", "a.txt"], "not a tokenizer"),
-        (["--output", "t", "--input", "a.txt", "--vocab-size", "400", "--weight", "a=1"], "a.txt is not NAME=PATH"),
+        (["--output", "t", "--input", "a.txt", "--vocab-size", "400", "--weight", "a=1"], "'a.txt' is not NAME=PATH"),
         (["--output", "t", "--input", "a=a.txt", "--vocab-size", "400", "--weight", "a"], "is not NAME=SHARE"),
     ],
 )

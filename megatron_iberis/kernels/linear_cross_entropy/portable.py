@@ -132,7 +132,7 @@ class _TokenLogLikelihoods(torch.autograd.Function):
 
 
 def _chunks(hidden: torch.Tensor, weight: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
-    """Chunks of the tokens, with raw fp32 logits [n, V_local] and room for as many numbers, used again by the next."""
+    """Chunks of the tokens, with raw fp32 logits [n, V_local] and room for as many numbers, which the next reuses."""
     tokens, vocab = hidden.shape[0], weight.shape[0]
     budget = GPU_CHUNK_BYTES if hidden.is_cuda else CPU_CHUNK_BYTES
     rows = max(64, budget // (4 * vocab))
