@@ -9,6 +9,7 @@ import argparse
 from megatron_iberis.command import path_argument, print_rows, run
 from megatron_iberis.data.token_files.inspection import decode_document, describe, histogram, open_token_file
 from megatron_iberis.data.token_files.verification import verify
+from megatron_iberis.errors import InputError
 from megatron_iberis.tokenizer import Tokenizer
 
 
@@ -34,7 +35,7 @@ def main() -> None:
         print("\n".join(histogram(file)))
         return
     if tokenizer is None:
-        raise ValueError("a document can't be printed without its tokenizer: give --tokenizer FOLDER.")
+        raise InputError("a document can't be printed without its tokenizer: give --tokenizer FOLDER.")
     print(decode_document(file, arguments.document, tokenizer))
 
 

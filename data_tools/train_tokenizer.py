@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 
 from megatron_iberis.command import path_argument, print_rows, run, show_notices, warn_rejected
+from megatron_iberis.errors import InputError
 from megatron_iberis.text.reading.inputs import InputFile, find_inputs
 from megatron_iberis.text.reading.named_inputs import are_named, named_inputs
 from megatron_iberis.text.reading.records import Tally, read_documents
@@ -72,7 +73,7 @@ def weights_of(arguments: list[str]) -> dict[str, float]:
         try:
             weights[name] = float(share)
         except ValueError:
-            raise ValueError(f"--weight {argument} is not NAME=SHARE: write it like ja=0.5.") from None
+            raise InputError(f"--weight {argument} is not NAME=SHARE: write it like ja=0.5.") from None
     return weights
 
 
@@ -83,7 +84,7 @@ def texts_of(files: list[InputFile], json_key: str, tally: Tally) -> Iterator[st
 def train_on(arguments: argparse.Namespace) -> Tokenizer:
     """Trains as the arguments say, and says what was done."""
     if arguments.vocab_size is None:
-        raise ValueError("the size of the vocabulary is missing: give --vocab-size, such as 65536.")
+        raise InputError("the size of the vocabulary is missing: give --vocab-size, such as 65536.")
     started = time.monotonic()
     tally = Tally()
     notices: list[str] = []
@@ -141,7 +142,7 @@ def evaluate(arguments: argparse.Namespace) -> None:
 def main() -> None:
     arguments = parse_arguments()
     if not arguments.input and not arguments.evaluate:
-        raise ValueError("there is nothing to do: give --input to train, or --evaluate to measure a tokenizer.")
+        raise InputError("there is nothing to do: give --input to train, or --evaluate to measure a tokenizer.")
     if arguments.input:
         train_on(arguments)
     if arguments.evaluate:

@@ -18,6 +18,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from megatron_iberis.errors import InputError
+
 SOURCE_FILE = "source.json"
 _DATA = ("*.parquet", "*.jsonl", "*.json", "*.csv", "*.tsv", "*.zip", "*.gz", "*.zst")
 
@@ -61,9 +63,9 @@ class RemoteFile:
 
 
 def find_set(name: str) -> PublishedSet:
-    """ValueError naming all sets if there is none of that name."""
+    """InputError naming all sets if there is none of that name."""
     if name not in SETS:
-        raise ValueError(f"there is no data set {name!r}: choose among {', '.join(SETS)}.")
+        raise InputError(f"there is no data set {name!r}: choose among {', '.join(SETS)}.")
     return SETS[name]
 
 
@@ -75,16 +77,16 @@ def download(
 ) -> list[Path]:
     """Fetches the set (its first `shards` files) into the folder `output`; returns the files.
 
-    `progress(file, number, of)` is called before each. ValueError if the network fails (what has come is kept, the
+    `progress(file, number, of)` is called before each. InputError if the network fails (what has come is kept, the
     same call goes on from there), if a file differs from the Hub's twice, or if `output` holds another set.
     """
     wanted = find_set(name)
     if shards is not None and shards < 1:
-        raise ValueError(f"there can't be {shards} shards: use --shards 1 or more.")
+        raise InputError(f"there can't be {shards} shards: use --shards 1 or more.")
     revision = _kept_revision(wanted, output)
     revision, listed = _listing(wanted, revision)
     if not listed:
-        raise ValueError(
+        raise InputError(
             f"{wanted.repository} holds no data files at revision {revision}: look at its page on the Hub."
         )
     output.mkdir(parents=True, exist_ok=True)
@@ -107,9 +109,9 @@ def _kept_revision(wanted: PublishedSet, output: Path) -> str | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{output / SOURCE_FILE} is damaged: remove it, or choose another folder.") from None
+        raise InputError(f"{output / SOURCE_FILE} is damaged: remove it, or choose another folder.") from None
     if repository != wanted.repository:
-        raise ValueError(f"{output} holds {repository}: choose another folder for {wanted.repository}.")
+        raise InputError(f"{output} holds {repository}: choose another folder for {wanted.repository}.")
     found: str = revision
     return found
 
@@ -142,11 +144,11 @@ def _fetch(wanted: PublishedSet, revision: str, file: RemoteFile, output: Path) 
         path = _online(wanted, lambda again=again: transfer(again))  # type: ignore[misc]
         if path.stat().st_size == file.size and _digest(path, file.digest) == file.digest:
             return path
-    raise ValueError(f"{path} is not what {wanted.repository} lists (another hash), twice: try again later.")
+    raise InputError(f"{path} is not what {wanted.repository} lists (another hash), twice: try again later.")
 
 
 def _online(wanted: PublishedSet, work: Callable[[], Any]) -> Any:
-    """`work()`, with what can go wrong on the network as a ValueError."""
+    """`work()`, with what can go wrong on the network as an InputError."""
     from huggingface_hub import constants
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HTTPError, LocalEntryNotFoundError
 
@@ -157,9 +159,9 @@ def _online(wanted: PublishedSet, work: Callable[[], Any]) -> Any:
         hint = (
             "it may want a login: set HF_TOKEN" if status in (401, 403, 404) else "run the same command again later"
         )
-        raise ValueError(f"{constants.ENDPOINT} answers {status} for {wanted.repository}: {hint}.") from None
+        raise InputError(f"{constants.ENDPOINT} answers {status} for {wanted.repository}: {hint}.") from None
     except (HTTPError, LocalEntryNotFoundError, EntryNotFoundError, ConnectionError, TimeoutError) as error:
-        raise ValueError(
+        raise InputError(
             f"{wanted.repository} cannot be fetched from {constants.ENDPOINT} ({type(error).__name__}): check the "
             "network and run the same command again; what has come is kept."
         ) from None

@@ -18,6 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from megatron_iberis.errors import InputError
+
 LATEST = "latest"
 MANIFEST = "manifest.json"
 PREFIX = "step-"
@@ -123,7 +125,7 @@ def hold(folder: Path) -> IO[bytes]:
 def claim(root: Path) -> int:
     """Makes this process the only one that writes to `root`, until the returned descriptor is closed.
 
-    Raises ValueError when another one does: two runs in one folder would clear away each other's checkpoints.
+    Raises InputError when another one does: two runs in one folder would clear away each other's checkpoints.
     """
     root.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(root, os.O_RDONLY)
@@ -131,7 +133,7 @@ def claim(root: Path) -> int:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise ValueError(
+        raise InputError(
             f"another run is writing to {root}: end its processes first, or give another --run.folder."
         ) from None
     except OSError:

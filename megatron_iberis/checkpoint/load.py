@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from megatron_iberis.checkpoint import files, verify
 from megatron_iberis.checkpoint.save import FORMAT
 from megatron_iberis.checkpoint.snapshot import STATES
+from megatron_iberis.errors import InputError
 from megatron_iberis.model.parameters import Shard
 from megatron_iberis.parallel.node import ranks_on_this_node
 from megatron_iberis.sharding.layout import FlatTensor, fill_pieces
@@ -30,7 +31,7 @@ class TensorFiles(Mapping[str, torch.Tensor]):
             try:
                 opened = safe_open(path, framework="pt")
             except (SafetensorError, OSError) as error:
-                raise ValueError(f"{path} is damaged ({error}): use an older checkpoint.") from None
+                raise InputError(f"{path} is damaged ({error}): use an older checkpoint.") from None
             self._files.update(dict.fromkeys(opened.keys(), opened))
 
     def __iter__(self) -> Iterator[str]:
@@ -47,7 +48,7 @@ class TensorFiles(Mapping[str, torch.Tensor]):
 class Checkpoint:
     """A complete checkpoint folder. `step`: steps done. `weights`: fp32, by canonical name.
 
-    A run does not remove it before it is closed. Raises ValueError when the folder is no checkpoint or of a newer
+    A run does not remove it before it is closed. Raises InputError when the folder is no checkpoint or of a newer
     format.
     """
 
@@ -57,14 +58,14 @@ class Checkpoint:
             self._held = files.hold(folder)
             state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         except (OSError, json.JSONDecodeError):
-            raise ValueError(f"{folder} is not a checkpoint: give a step-... folder below checkpoints/.") from None
+            raise InputError(f"{folder} is not a checkpoint: give a step-... folder below checkpoints/.") from None
         if state.get("format", FORMAT) != FORMAT:
-            raise ValueError(
+            raise InputError(
                 f"{folder} has checkpoint format {state['format']}, this version reads {FORMAT}: "
                 "update megatron_iberis."
             )
         if not {"format", "step", "optimizer_step"} <= state.keys():
-            raise ValueError(f"{folder / 'state.json'} is damaged: use an older checkpoint.")
+            raise InputError(f"{folder / 'state.json'} is damaged: use an older checkpoint.")
         self.step: int = state["step"]
         self.optimizer_step: int = state["optimizer_step"]
         self.weights = TensorFiles(sorted(folder.glob("model-*.safetensors")))
@@ -105,7 +106,7 @@ def newest_to_resume(root: Path) -> tuple[Path | None, list[str]]:
 
     Called by all ranks together. Rank 0 says which checkpoints there are, and the ranks of a node share the reading,
     so that one which is not whole on every node's disk is damaged for all. The second result says why newer ones
-    were passed over. Raises ValueError when none is whole.
+    were passed over. Raises InputError when none is whole.
     """
     local = int(os.environ.get("LOCAL_RANK", "0"))
 

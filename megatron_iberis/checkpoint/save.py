@@ -33,6 +33,7 @@ from megatron_iberis.checkpoint import files
 from megatron_iberis.checkpoint.snapshot import Camera, Snapshot
 from megatron_iberis.checkpoint.verify import Record, describe, write_manifest
 from megatron_iberis.config import Recipe, save_recipe
+from megatron_iberis.errors import InputError
 from megatron_iberis.model.parameters import Shard
 from megatron_iberis.parallel.agreement import raise_on_any_rank
 from megatron_iberis.parallel.groups import ParallelGroups
@@ -56,7 +57,7 @@ class CheckpointWriter:
     """Writes the checkpoints of one run. Made and called by all ranks together.
 
     layout, state: the optimizer's flat tensors, and its state by tensor. replicated: no ZeRO. on_progress:
-    called from the thread that saves, file by file. Raises ValueError on all ranks when another run is writing to
+    called from the thread that saves, file by file. Raises InputError on all ranks when another run is writing to
     `root`, or one of the ranks does not see that folder.
     """
 
@@ -118,7 +119,7 @@ class CheckpointWriter:
         return None
 
     def _check_shared(self) -> None:
-        """Raises ValueError on all ranks when one of them sees another folder there than rank 0 does."""
+        """Raises InputError on all ranks when one of them sees another folder there than rank 0 does."""
         word, mark = [secrets.token_hex(8)], self.root / ".shared"
         dist.broadcast_object_list(word)
         self._together(lambda: mark.write_text(word[0]) if self.lead else 0)
@@ -145,13 +146,13 @@ class CheckpointWriter:
             records = {name: record for part in parts for name, record in part.items()}
             self._together(lambda: self._complete(partial, snapshot.step, records) if self.lead else None)
         except Exception as error:
-            problem = str(error) if isinstance(error, ValueError) else files.explain(error, self.root)
+            problem = str(error) if isinstance(error, InputError) else files.explain(error, self.root)
             if self.lead:
                 files.abandon(partial)
         self._ended.put(Outcome(snapshot.step, partial.with_suffix(""), time.monotonic() - started, problem))
 
     def _together(self, action: Callable[[], T]) -> list[T]:
-        """Every rank's result of its action; ValueError on all ranks when one of them had a problem (the first's)."""
+        """Every rank's result of its action; InputError on all ranks when one of them had a problem (the first's)."""
         result, problem = None, None
         try:
             result = action()
@@ -162,7 +163,7 @@ class CheckpointWriter:
         dist.all_gather_object(replies, (result, problem), group=self._group)
         found = next((said for _, said in replies if said), None)
         if found:
-            raise ValueError(found)
+            raise InputError(found)
         return [answer for answer, _ in replies]
 
     def _write(self, partial: Path, snapshot: Snapshot) -> dict[str, Record]:

@@ -15,6 +15,7 @@ from typing import Any
 import xxhash
 
 from megatron_iberis.checkpoint import files
+from megatron_iberis.errors import InputError
 
 CHUNK = 1 << 22
 Record = dict[str, Any]
@@ -77,7 +78,7 @@ def newest_whole(
     """The newest checkpoint below `root` in which `damage_of` finds nothing wrong, and why newer ones were not taken.
 
     It is the one that `latest` names or an older one; None when there is no checkpoint at all. listing: what
-    `files.candidates` found, where another rank looked. Raises ValueError when there are some and none is whole.
+    `files.candidates` found, where another rank looked. Raises InputError when there are some and none is whole.
     """
     found, problems = listing or files.candidates(root)
     for folder in found:
@@ -87,7 +88,7 @@ def newest_whole(
         problems.append(problem)
     if not problems:
         return None, []
-    raise ValueError(
+    raise InputError(
         f"no checkpoint in {root} can be used: {'; '.join(problems)}. Put back a copy of one and write its name into "
         f"{root / files.LATEST}, or start a new run with another --run.folder."
     )

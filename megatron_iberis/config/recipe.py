@@ -2,7 +2,7 @@
 
 * One path for both sources: text or TOML value -> `_set` -> dataclass, so a wrong key or type reads the
   same wherever it comes from.
-* Unknown key, wrong type, impossible combination: ValueError, one sentence with the fix.
+* Unknown key, wrong type, impossible combination: InputError, one sentence with the fix.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from megatron_iberis.config.schema import (
     TrainConfig,
     require,
 )
+from megatron_iberis.errors import InputError
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -85,7 +86,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """The resolved recipe of a TOML file or of a name in megatron_iberis/config/recipes, with overrides.
 
     overrides are command-line words: "--train.steps", "100" or "--train.steps=100"; "--parallel.sequence_parallel"
-    alone means true. Raises ValueError with one sentence on anything wrong.
+    alone means true. Raises InputError with one sentence on anything wrong.
     """
     values = _read_toml(_locate(str(source)))
     for key, text in parse_overrides(overrides):
@@ -114,7 +115,7 @@ def recipe_text(recipe: Recipe) -> str:
 
 
 def parse_overrides(words: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Pairs (dotted key, `_Text`) from command-line words; ValueError on a word that is no override."""
+    """Pairs (dotted key, `_Text`) from command-line words; InputError on a word that is no override."""
     index = 0
     while index < len(words):
         word = words[index]
@@ -147,7 +148,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid TOML: {error}.") from None
+        raise InputError(f"{path} is not valid TOML: {error}.") from None
 
 
 def _insert(values: dict[str, Any], key: str, text: str) -> None:
@@ -207,7 +208,7 @@ def _plain(value: Any) -> Any:
 
 
 def _convert(key: str, value: Any, kind: Any) -> Any:
-    """The value as the field's type; ValueError names the setting, the value and what is wanted."""
+    """The value as the field's type; InputError names the setting, the value and what is wanted."""
     require(kind is bool or not isinstance(value, _Switch), f"{key} has no value: write --{key} VALUE.")
     origin = typing.get_origin(kind)
     if origin is typing.Literal:
@@ -215,7 +216,7 @@ def _convert(key: str, value: Any, kind: Any) -> Any:
             if str(value) == str(choice) and isinstance(value, (_Text, type(choice))):
                 return choice
         choices = " or ".join(map(str, typing.get_args(kind)))
-        raise ValueError(f"{key} is {value!s}: it must be {choices}.")
+        raise InputError(f"{key} is {value!s}: it must be {choices}.")
     if origin is tuple:
         items = [i for i in value.split("|") if i] if isinstance(value, _Text) else value
         require(

@@ -1,7 +1,7 @@
 """The sections of a recipe, each a frozen dataclass that checks itself.
 
 * A size of 0 means "derive it": `resolved()` fills it in from the depth, as nanochat does.
-* `check()` raises ValueError with one sentence that names the setting and the fix.
+* `check()` raises InputError with one sentence that names the setting and the fix.
 * Nothing here imports torch, so that `iberis --help` and a wrong recipe both answer at once.
 """
 
@@ -11,11 +11,13 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from megatron_iberis.errors import InputError
+
 
 def require(condition: bool, message: str) -> None:
-    """Raises ValueError(message) unless the condition holds."""
+    """Raises InputError(message) unless the condition holds."""
     if not condition:
-        raise ValueError(message)
+        raise InputError(message)
 
 
 def divisors(number: int) -> str:
@@ -60,7 +62,7 @@ class ModelConfig:
     """Added to the mean square in every RMS norm; the default is fp32's machine epsilon."""
 
     def resolved(self) -> ModelConfig:
-        """The same with every derived size filled in. Raises ValueError when there is nothing to derive it from."""
+        """The same with every derived size filled in. Raises InputError when there is nothing to derive it from."""
         require(self.head_size >= 1, f"model.head_size is {self.head_size}: it must be at least 1.")
         require(self.mlp_ratio > 0, f"model.mlp_ratio is {self.mlp_ratio}: it must be positive.")
         width = self.width or 64 * self.depth
@@ -75,7 +77,7 @@ class ModelConfig:
         )
 
     def check(self) -> None:
-        """Raises ValueError when the (resolved) sizes cannot make a model."""
+        """Raises InputError when the (resolved) sizes cannot make a model."""
         for name in ("depth", "width", "heads", "kv_heads", "mlp_hidden", "slc_rate", "kernel", "sequence_length"):
             value = getattr(self, name)
             require(value >= 1, f"model.{name} is {value}: it must be at least 1.")
@@ -154,7 +156,7 @@ class ParallelConfig:
     """Longest wait for another rank in a collective before the run is ended."""
 
     def check(self, model: ModelConfig) -> None:
-        """Raises ValueError when the model cannot be split this way."""
+        """Raises InputError when the model cannot be split this way."""
         tp, length = self.tp, model.sequence_length
         require(tp >= 1, f"parallel.tp is {tp}: it must be at least 1.")
         require(
@@ -188,7 +190,7 @@ class ParallelConfig:
         )
 
     def check_processes(self, processes: int) -> None:
-        """Raises ValueError when so many processes cannot be split into groups of tensor x context."""
+        """Raises InputError when so many processes cannot be split into groups of tensor x context."""
         one = self.tp * self.cp
         kind, choice = f"tensor-parallel groups of {self.tp}", f"set parallel.tp to a divisor of {processes}"
         if self.cp > 1:
@@ -245,7 +247,7 @@ class OptimizerConfig:
         return replace(self, newton_schulz_dtype="bf16" if dtype == "bf16" else "fp32")
 
     def check(self) -> None:
-        """Raises ValueError when a rate or factor is out of its range."""
+        """Raises InputError when a rate or factor is out of its range."""
         for name in ("matrix_lr", "embedding_lr", "unembedding_lr", "eps", "weight_decay", "clip"):
             require(getattr(self, name) >= 0, f"optimizer.{name} must not be negative.")
         for name in ("beta1", "beta2", "momentum_start", "momentum"):
@@ -283,7 +285,7 @@ class TrainConfig:
     """So many steps in a row with a loss or gradient that is not finite end the run; one alone is skipped."""
 
     def check(self, model: ModelConfig) -> None:
-        """Raises ValueError when the batch or an interval makes no sense."""
+        """Raises InputError when the batch or an interval makes no sense."""
         for name in ("steps", "target_flops"):
             require(getattr(self, name) >= 0, f"train.{name} must not be negative.")
         require(0 <= self.seed < 2**63, f"train.seed is {self.seed}: it must be in [0, 2^63).")
@@ -309,7 +311,7 @@ class TrainConfig:
         return max(1, int(self.tokens_per_parameter * model.parameter_count()) // self.batch_tokens)
 
     def accumulation(self, model: ModelConfig, data_parallel: int) -> int:
-        """Micro-batches a step on each of `data_parallel` ranks; ValueError when they do not fit."""
+        """Micro-batches a step on each of `data_parallel` ranks; InputError when they do not fit."""
         rows = self.device_batch * model.sequence_length
         require(
             self.batch_tokens % (rows * data_parallel) == 0,
@@ -340,7 +342,7 @@ class EvaluationConfig:
     """What the sample texts continue."""
 
     def check(self) -> None:
-        """Raises ValueError when an interval or a number of tokens makes no sense."""
+        """Raises InputError when an interval or a number of tokens makes no sense."""
         for name in ("every", "tokens", "sample_every"):
             require(getattr(self, name) >= 0, f"evaluation.{name} must not be negative.")
         require(self.sample_tokens >= 1, "evaluation.sample_tokens must be at least 1.")
@@ -375,7 +377,7 @@ class CheckpointConfig:
     """Checkpoints after multiples of so many steps are kept whatever their age; 0: none."""
 
     def check(self) -> None:
-        """Raises ValueError when a number is negative, or keep_every says nothing."""
+        """Raises InputError when a number is negative, or keep_every says nothing."""
         for name in ("every", "keep_last", "keep_every"):
             require(getattr(self, name) >= 0, f"checkpoint.{name} must not be negative.")
         require(
@@ -400,5 +402,5 @@ class RunConfig:
     """Go on from the folder's latest checkpoint; without one, start at the beginning."""
 
     def check(self) -> None:
-        """Raises ValueError when there is no folder."""
+        """Raises InputError when there is no folder."""
         require(self.folder.strip() != "", "run.folder is empty: name the run's folder, for example runs/first.")

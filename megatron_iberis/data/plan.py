@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from megatron_iberis.errors import InputError
+
 
 @dataclass(frozen=True)
 class BatchPlan:
@@ -22,7 +24,7 @@ class BatchPlan:
         if min(self.global_batch, self.micro_batch, self.ranks) < 1 or not 0 <= self.rank < self.ranks:
             raise ValueError(f"{self} is not a plan: give sizes of 1 or more and a rank below the number of ranks.")
         if self.global_batch % (self.micro_batch * self.ranks):
-            raise ValueError(
+            raise InputError(
                 f"a batch of {self.global_batch} sequences cannot be split over {self.ranks} data-parallel ranks of "
                 f"{self.micro_batch} sequences at a time: make it a multiple of {self.micro_batch * self.ranks}."
             )

@@ -19,6 +19,7 @@ from megatron_iberis.data.order.blending import Blend
 from megatron_iberis.data.order.concatenated import SampleOrder
 from megatron_iberis.data.order.megatron import MegatronOrder
 from megatron_iberis.data.token_files.reader import TokenFile
+from megatron_iberis.errors import InputError
 
 Ids = npt.NDArray[np.int64]
 
@@ -72,7 +73,7 @@ class FileSource(SampleSource, Protocol):
 class ConcatSource:
     """The samples of one token file, in the given order. document_mask: also where documents begin.
 
-    Raises ValueError when the order was made for another number of tokens, and from `read` when the file holds an
+    Raises InputError when the order was made for another number of tokens, and from `read` when the file holds an
     id outside the model's vocabulary (which on a GPU would otherwise end the process).
     """
 
@@ -249,7 +250,7 @@ def _check_ids(ids: Ids, file: TokenFile, vocab_size: int) -> None:
         return
     low, high = int(ids.min()), int(ids.max())
     if low < 0 or high >= vocab_size:
-        raise ValueError(
+        raise InputError(
             f"{file.prefix}.bin holds token {low if low < 0 else high} and the model knows {vocab_size:,}: train "
             "with the tokenizer that the token file was made with."
         )

@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import torch
 
+from megatron_iberis.errors import InputError
+
 
 @torch.no_grad()
 def continue_prompt(
@@ -27,11 +29,11 @@ def continue_prompt(
 
     logits_of: int64 [1, T] -> [1, T, V]; called by all ranks of a split model together. temperature 0 takes the
     likeliest token. multiple: T is padded to a multiple of this (sequence parallelism); what comes after a token
-    does not change its logits. Only the last `sequence_length` tokens are looked at. ValueError for a
+    does not change its logits. Only the last `sequence_length` tokens are looked at. InputError for a
     negative temperature.
     """
     if not temperature >= 0:
-        raise ValueError(f"temperature is {temperature}: it must be 0 (the likeliest token) or positive.")
+        raise InputError(f"temperature is {temperature}: it must be 0 (the likeliest token) or positive.")
     generator = torch.Generator().manual_seed(seed)
     ids = list(prompt)
     for _ in range(new_tokens):

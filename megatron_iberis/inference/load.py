@@ -11,6 +11,7 @@ import torch
 from megatron_iberis.checkpoint import files, verify
 from megatron_iberis.checkpoint.load import Checkpoint
 from megatron_iberis.config import Recipe, load_recipe
+from megatron_iberis.errors import InputError
 from megatron_iberis.inference.exact import continue_prompt
 from megatron_iberis.model.iberis import Iberis
 from megatron_iberis.model.initialization import build_model, fill_parameters
@@ -52,7 +53,7 @@ def load_model(folder: str | Path) -> LoadedModel:
     """Loads a checkpoint folder, or the latest checkpoint of a run folder, on the GPU where there is one.
 
     bf16 on a GPU, fp32 on a CPU. A damaged newest checkpoint is named on standard error, and the one before it is
-    taken. Raises ValueError when the folder holds no whole checkpoint.
+    taken. Raises InputError when the folder holds no whole checkpoint.
     """
     path = _whole_checkpoint(Path(folder))
     checkpoint = Checkpoint(path)
@@ -70,11 +71,11 @@ def _whole_checkpoint(path: Path) -> Path:
     if (path / files.MANIFEST).is_file() or path.name.startswith(files.PREFIX):
         problem = verify.damage(path, verify.weights)
         if problem:
-            raise ValueError(f"{problem}: give another checkpoint, or the run's folder for the newest whole one.")
+            raise InputError(f"{problem}: give another checkpoint, or the run's folder for the newest whole one.")
         return path
     found, passed_over = verify.newest_whole(path / "checkpoints", lambda each: verify.damage(each, verify.weights))
     if found is None:
-        raise ValueError(f"{path} holds no checkpoint: give a run folder, or a step-... folder in checkpoints/.")
+        raise InputError(f"{path} holds no checkpoint: give a run folder, or a step-... folder in checkpoints/.")
     for problem in passed_over:
         print(f"note: {problem}", file=sys.stderr)
     return found

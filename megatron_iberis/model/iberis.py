@@ -20,6 +20,7 @@ from megatron.core.transformer.transformer_block import TransformerBlock
 from torch import nn
 
 from megatron_iberis.config import ModelConfig
+from megatron_iberis.errors import InputError
 from megatron_iberis.kernels.linear_cross_entropy import linear_cross_entropy, softcapped_logits
 from megatron_iberis.model.documents import Documents
 from megatron_iberis.model.layer_specs import block_spec, transformer_config
@@ -64,7 +65,7 @@ class Iberis(nn.Module):
         the borders of the documents in the rows strung together, integers from 0 to B * T, best on the CPU; every row
         begins a document. Documents then do not see each other.
         Context-parallel ranks are given the same whole sequences; each works on its chunk, and its loss is the sum
-        over that. Raises ValueError when T cannot be split into equal chunks.
+        over that. Raises InputError when T cannot be split into equal chunks.
         """
         chunk = self._own_chunk(tokens.shape[1])
         rotary = self.rotary(tokens.shape[1], tokens.device)
@@ -84,7 +85,7 @@ class Iberis(nn.Module):
     def _own_chunk(self, length: int) -> slice:
         size, rank = self.groups.cp_size, self.groups.cp_rank
         if length % size:
-            raise ValueError(f"{length} tokens cannot be split over {size} context-parallel ranks: pad them.")
+            raise InputError(f"{length} tokens cannot be split over {size} context-parallel ranks: pad them.")
         return slice(rank * length // size, (rank + 1) * length // size)
 
 

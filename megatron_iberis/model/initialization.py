@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import torch
 
 from megatron_iberis.config import ModelConfig
+from megatron_iberis.errors import InputError
 from megatron_iberis.model.iberis import Iberis
 from megatron_iberis.model.parameters import Shard, mark_tensor_parallel
 from megatron_iberis.parallel.groups import ParallelGroups
@@ -52,12 +53,12 @@ class InitialWeights(Mapping[str, torch.Tensor]):
 def fill_parameters(shards: Iterable[Shard], full: Mapping[str, torch.Tensor]) -> None:
     """Fills this rank's parameters from full tensors by canonical name.
 
-    Raises ValueError that names what is missing, unknown or of another shape.
+    Raises InputError that names what is missing, unknown or of another shape.
     """
     own = {shard.name: shard for shard in shards}
     missing, unknown = sorted(own.keys() - full.keys()), sorted(full.keys() - own.keys())
     if missing or unknown:
-        raise ValueError(
+        raise InputError(
             f"these weights are of another model: {', '.join((missing or unknown)[:3])} "
             f"{'missing' if missing else 'unknown'}; check model.depth and model.slc_rate."
         )

@@ -20,7 +20,7 @@ def gather_objects(value: T, group: ProcessGroup | None = None) -> list[T]:
 
 
 def raise_on_any_rank(problem: str | None) -> None:
-    """Raises ValueError on all ranks when one of them has a problem (the first one's), so that none waits on."""
+    """Raises InputError on all ranks when one of them has a problem (the first one's), so that none waits on."""
     found = next((p for p in gather_objects(problem) if p), None)
     if found:
         raise InputError(found)

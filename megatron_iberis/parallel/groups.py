@@ -40,7 +40,7 @@ class ParallelGroups:
     def create(cls, tp: int = 1, cp: int = 1) -> ParallelGroups:
         """Groups over all ranks of the default process group; every rank must call this.
 
-        Raises ValueError when the number of processes is no multiple of tp x cp.
+        Raises InputError when the number of processes is no multiple of tp x cp.
         """
         world, rank = dist.get_world_size(), dist.get_rank()
         ParallelConfig(tp=tp, cp=cp).check_processes(world)

@@ -13,6 +13,7 @@ from megatron_iberis.data.order.blending import Blend, read_mixture
 from megatron_iberis.data.order.concatenated import SampleOrder
 from megatron_iberis.data.order.megatron import MegatronOrder, open_megatron_order
 from megatron_iberis.data.token_files.reader import TokenFile
+from megatron_iberis.errors import InputError
 from megatron_iberis.tokenizer import Tokenizer
 
 Cut = SampleOrder | PackedRows | MegatronOrder
@@ -52,16 +53,16 @@ class Inputs:
 def open_inputs(recipe: Recipe) -> Inputs:
     """Opens tokenizer and token files.
 
-    Raises ValueError when one is missing, damaged, or made with another tokenizer, when a file is too short for
+    Raises InputError when one is missing, damaged, or made with another tokenizer, when a file is too short for
     the model's context, and when the run folder holds a run that would be overwritten.
     """
     data = recipe.data
     for name, what in (("tokenizer", "the folder of a tokenizer"), ("train", "a token file to train on")):
         if not getattr(data, name):
-            raise ValueError(f"data.{name} is not set: give {what}, for example --data.{name} PATH.")
+            raise InputError(f"data.{name} is not set: give {what}, for example --data.{name} PATH.")
     tokenizer = Tokenizer.load(data.tokenizer)
     if tokenizer.vocab_size > recipe.model.vocab_size:
-        raise ValueError(
+        raise InputError(
             f"the tokenizer in {data.tokenizer} has {tokenizer.vocab_size:,} tokens and model.vocab_size is "
             f"{recipe.model.vocab_size:,}: raise model.vocab_size, or train a smaller tokenizer."
         )
@@ -85,7 +86,7 @@ def _open_training_data(recipe: Recipe, tokenizer: Tokenizer) -> TrainingData:
     try:
         blend = Blend(weights)
     except ValueError as error:
-        raise ValueError(f"data.train = {recipe.data.train}: {error}") from None
+        raise InputError(f"data.train = {recipe.data.train}: {error}") from None
     if recipe.data.packing == "megatron":
         samples = recipe.train.steps * (recipe.train.batch_tokens // context)
         cuts = tuple(
@@ -99,14 +100,14 @@ def _open_tokens(name: str, path: str, recipe: Recipe, tokenizer: Tokenizer) -> 
     file = TokenFile(path)
     made_with = (file.manifest or {}).get("tokenizer")
     if made_with and made_with != tokenizer.fingerprint:
-        raise ValueError(
+        raise InputError(
             f"{path} was made with another tokenizer than {recipe.data.tokenizer}: give the tokenizer it was made "
             "with (--data.tokenizer), or make the token file again with data_tools/preprocess.py."
         )
     try:
         SampleOrder(file.num_tokens, recipe.model.sequence_length, recipe.train.seed, shuffle=name == "train")
     except ValueError as error:
-        raise ValueError(f"data.{name} = {path}: {error}") from None
+        raise InputError(f"data.{name} = {path}: {error}") from None
     return file
 
 
@@ -114,6 +115,6 @@ def _refuse_to_overwrite(recipe: Recipe) -> None:
     folder = Path(recipe.run.folder)
     root = folder / "checkpoints"
     if not recipe.run.resume and root.exists() and any(root.iterdir()):
-        raise ValueError(
+        raise InputError(
             f"{folder} already holds a run: go on with it (--run.resume), or give another folder (--run.folder)."
         )

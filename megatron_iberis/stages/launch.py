@@ -21,7 +21,7 @@ USAGE_ERROR = 2
 def launch(stage: str, name: str) -> None:
     """Resolves the recipe `name` with the command line's overrides, runs stages/STAGE.py, exits with its code.
 
-    --recipe FILE_OR_NAME takes another recipe than the stage's own. A ValueError becomes one sentence on standard
+    --recipe FILE_OR_NAME takes another recipe than the stage's own. An InputError becomes one sentence on standard
     error, from one rank of a node (a file may be missing on just one), and exit code 2.
     """
     arguments = [word for word in sys.argv[1:] if not word.startswith("--local_rank")]  # the launcher adds it
@@ -43,7 +43,7 @@ def launch(stage: str, name: str) -> None:
 
 
 def check_processes(recipe: Recipe, processes: int) -> None:
-    """Raises ValueError when the recipe cannot be spread over so many processes."""
+    """Raises InputError when the recipe cannot be spread over so many processes."""
     parallel = recipe.parallel
     parallel.check_processes(processes)
     recipe.train.accumulation(recipe.model, processes // (parallel.tp * parallel.cp))

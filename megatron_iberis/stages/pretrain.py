@@ -39,7 +39,7 @@ def run(recipe: Recipe, inputs: Inputs) -> int:
     """Runs the recipe on this rank to its end, or until it is asked to stop (SIGTERM); returns the exit code.
 
     It is 1 when a checkpoint could not be saved, or the run could not go on, which the monitor tells. Raises
-    ValueError on bad input.
+    InputError on bad input.
     """
     device = start_process_group(recipe.parallel.timeout_minutes)
     heartbeat = Heartbeat()

@@ -17,13 +17,15 @@ import shutil
 from pathlib import Path
 from typing import IO, Any
 
+from megatron_iberis.errors import InputError
+
 _PLAN, _JOURNAL = "plan.json", "journal.json"
 
 
 class WorkFolder:
     """Opens PREFIX.partial/, emptied, or with `resume` as the last `save` left it.
 
-    `state` is what that `save` was given, None at the beginning. ValueError if another run is at work there, or if
+    `state` is what that `save` was given, None at the beginning. InputError if another run is at work there, or if
     there is nothing to go on with: another `plan`, or files that were changed.
     """
 
@@ -37,7 +39,7 @@ class WorkFolder:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(self._lock)
-            raise ValueError(f"another run is writing {prefix}: wait for its end, or name another prefix.") from None
+            raise InputError(f"another run is writing {prefix}: wait for its end, or name another prefix.") from None
         try:
             journal = self._load(plan) if resume else None
             self.state: dict[str, Any] | None = journal and journal["state"]
@@ -116,7 +118,7 @@ class WorkFolder:
         except FileNotFoundError:
             return None  # killed before there was anything to keep
         except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{self.path} is damaged ({error}): start again without --resume.") from None
+            raise InputError(f"{self.path} is damaged ({error}): start again without --resume.") from None
         if moves := journal.get("moves"):
             self._move(moves)
             return dict(journal)
@@ -126,14 +128,14 @@ class WorkFolder:
         for name, size in sizes.items():
             path = self.path / name
             if not path.exists() or path.stat().st_size < size:
-                raise ValueError(f"{path} has lost what was written: start again without --resume.")
+                raise InputError(f"{path} has lost what was written: start again without --resume.")
             os.truncate(path, size)
         return dict(journal)
 
     def _check_plan(self, before: dict[str, Any], now: dict[str, Any]) -> None:
         for name, value in now.items():
             if before.get(name) != value:
-                raise ValueError(
+                raise InputError(
                     f"{self.path} was begun with another {name} ({_short(before.get(name))}, not {_short(value)}): "
                     "give the same again, or start again without --resume."
                 )

@@ -35,23 +35,23 @@ class PreprocessConfig:
     resume: bool = False
 
     def check(self) -> None:
-        """ValueError if a value makes no sense."""
+        """InputError if a value makes no sense."""
         for name, path in (("tokenizer", self.tokenizer), ("output-prefix", self.output_prefix)):
             if not path:
                 raise InputError(f'--{name} is empty (""): name a path.')
         if self.workers < 1:
-            raise ValueError(f"there can't be {self.workers} workers: use --workers 1 or more.")
+            raise InputError(f"there can't be {self.workers} workers: use --workers 1 or more.")
         if not 0 <= self.val_fraction < 1:
-            raise ValueError(f"--val-fraction must be at least 0 and below 1, not {self.val_fraction}.")
+            raise InputError(f"--val-fraction must be at least 0 and below 1, not {self.val_fraction}.")
         if self.split_key is not None and not self.val_fraction:
-            raise ValueError("--split-key says how to split: give --val-fraction too, or leave it out.")
+            raise InputError("--split-key says how to split: give --val-fraction too, or leave it out.")
         if self.min_chars < 0:
-            raise ValueError(f"--min-chars must be 0 or more, not {self.min_chars}.")
+            raise InputError(f"--min-chars must be 0 or more, not {self.min_chars}.")
         if self.shuffle is not None and not 0 <= self.shuffle < 2**64:
-            raise ValueError(f"--shuffle must be a seed from 0 to 2^64 - 1, not {self.shuffle}.")
+            raise InputError(f"--shuffle must be a seed from 0 to 2^64 - 1, not {self.shuffle}.")
         for name, value, choices in (("on_error", self.on_error, ON_ERROR), ("dedup", self.dedup, (None, *DEDUP))):
             if value not in choices:
-                raise ValueError(f"{name} is one of {', '.join(map(str, choices))}, not {value!r}.")
+                raise InputError(f"{name} is one of {', '.join(map(str, choices))}, not {value!r}.")
 
     @property
     def splits(self) -> list[str]:

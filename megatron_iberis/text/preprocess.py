@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from megatron_iberis.errors import InputError
 from megatron_iberis.storage.work_folder import WorkFolder, json_line
 from megatron_iberis.text.config import STOP, SUFFIX, PreprocessConfig
 from megatron_iberis.text.encoding import BatchEncoder, EncodedBatch
@@ -34,7 +35,7 @@ def preprocess(config: PreprocessConfig, progress: Progress = lambda read, size,
     """Does it all; returns what was done.
 
     `progress(read, size, text_bytes)` is called after each batch: bytes read of the input files, their sum, and bytes
-    of text encoded. ValueError with the fix for bad input, settings that make no sense, a full disk or a worker that
+    of text encoded. InputError with the fix for bad input, settings that make no sense, a full disk or a worker that
     died; what was done till then is kept for `config.resume` where that can be of use.
     """
     config.check()
@@ -48,11 +49,11 @@ def preprocess(config: PreprocessConfig, progress: Progress = lambda read, size,
         summary.notices = notices
         return summary
     except OSError as error:
-        raise ValueError(_explain(error, work)) from error
+        raise InputError(_explain(error, work)) from error
     except ValueError as error:
         if work.state is None:
             raise
-        raise ValueError(f"{error} What was done is kept: --resume goes on from there.") from error
+        raise InputError(f"{error} What was done is kept: --resume goes on from there.") from error
     finally:
         work.close()
 
@@ -108,7 +109,7 @@ def _write(batch: EncodedBatch, config: PreprocessConfig, work: WorkFolder) -> N
     faults = [reject for reject in batch.rejects if reject.kind != EMPTY]
     if faults and config.on_error == STOP:
         place, kind = faults[0].place, faults[0].kind
-        raise ValueError(f"{kind}: {place}: correct it, or skip what is wrong with --on-error skip.")
+        raise InputError(f"{kind}: {place}: correct it, or skip what is wrong with --on-error skip.")
     for split, ids in zip(config.splits, batch.ids, strict=False):
         work.append(ids_name(split), ids)
     work.append(DOCUMENTS, batch.documents.tobytes())
@@ -138,7 +139,7 @@ def _restored(state: dict[str, Any], files: list[InputFile]) -> Summary:
         return summary
     for file, version in list(zip(files, state["versions"], strict=True))[: summary.position.file]:
         if _version(file) != version:
-            raise ValueError(f"{file.path} was changed since it was read: start again without --resume.")
+            raise InputError(f"{file.path} was changed since it was read: start again without --resume.")
     return summary
 
 

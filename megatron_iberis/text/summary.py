@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from megatron_iberis.errors import InputError
 from megatron_iberis.text.config import PreprocessConfig
 from megatron_iberis.text.encoding import EncodedBatch
 from megatron_iberis.text.reading.batch import Position
@@ -89,7 +90,7 @@ class Summary:
             self.files[file].add(documents[documents["file"] == file], sign)
 
     def check(self, config: PreprocessConfig) -> None:
-        """ValueError if a split came out empty, RuntimeError if the counts do not reconcile."""
+        """InputError if a split came out empty, RuntimeError if the counts do not reconcile."""
         self.tally.check_usable(config.json_key)
         written = self.total.documents
         if written + self.duplicates != self.tally.usable:
@@ -100,7 +101,7 @@ class Summary:
         for split, counts in self.splits.items():
             if not counts.documents:
                 by = "texts" if config.split_key is None else f"values of {config.split_key!r}"
-                raise ValueError(
+                raise InputError(
                     f"none of the {written:,} documents fell into the {split} split: use another --val-fraction than "
                     f"{config.val_fraction}, or more documents with different {by}."
                 )

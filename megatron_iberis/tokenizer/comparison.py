@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from megatron_iberis.errors import InputError
 from megatron_iberis.tokenizer.nanochat import PICKLE_FILE, import_nanochat
 from megatron_iberis.tokenizer.tokenizer import MANIFEST_FILE, Tokenizer
 
@@ -61,12 +62,12 @@ def measure(contenders: list[Contender], texts: Iterable[str]) -> list[Fertility
 
 
 def own_contender(folder: str) -> Contender:
-    """The tokenizer of one of our folders. ValueError if it is none."""
+    """The tokenizer of one of our folders. InputError if it is none."""
     return _ours(folder, Tokenizer.load(folder))
 
 
 def open_contender(name: str) -> Contender:
-    """The tokenizer of a path, or tiktoken's encoding of that name. ValueError if it is none that can be read."""
+    """The tokenizer of a path, or tiktoken's encoding of that name. InputError if it is none that can be read."""
     path = Path(name)
     if (path / MANIFEST_FILE).exists():
         return own_contender(name)
@@ -77,7 +78,7 @@ def open_contender(name: str) -> Contender:
         return _tiktoken(name)
     opener = {".model": _sentencepiece, ".json": _hugging_face, ".pkl": _nanochat}.get(path.suffix)
     if opener is None:
-        raise ValueError(
+        raise InputError(
             f"{name} is not a tokenizer that can be read: give a tokenizer folder, a SentencePiece .model, Hugging "
             "Face's tokenizer.json, nanochat's tokenizer.pkl or a name of tiktoken's, such as cl100k_base."
         )
@@ -98,7 +99,7 @@ def _sentencepiece(name: str, path: Path) -> Contender:
     try:
         sp = sentencepiece.SentencePieceProcessor(model_file=str(path))
     except (RuntimeError, OSError) as error:
-        raise ValueError(f"{path} is not a SentencePiece model ({error}): name another file.") from None
+        raise InputError(f"{path} is not a SentencePiece model ({error}): name another file.") from None
     return Contender(name, sp.vocab_size(), lambda text: len(sp.encode(text)))
 
 
@@ -110,7 +111,7 @@ def _hugging_face(name: str, path: Path) -> Contender:
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # its own class is Exception
-        raise ValueError(f"{path} is not a tokenizer of Hugging Face's ({error}): name another file.") from None
+        raise InputError(f"{path} is not a tokenizer of Hugging Face's ({error}): name another file.") from None
 
     def count(text: str) -> int:
         return len(tokenizer.encode(text, add_special_tokens=False).ids)
@@ -125,21 +126,21 @@ def _tiktoken(name: str) -> Contender:
         raise _missing("tiktoken", name) from None
     known = tiktoken.list_encoding_names()
     if name not in known:
-        raise ValueError(
+        raise InputError(
             f"there is no file or folder {name}, nor an encoding of tiktoken's: those are {_list(known)}."
         )
     try:
         encoding = tiktoken.get_encoding(name)
     except OSError as error:  # requests' errors are
-        raise ValueError(
+        raise InputError(
             f"tiktoken cannot fetch {name} ({type(error).__name__}): connect to the network once, or put its file "
             "into the folder that TIKTOKEN_CACHE_DIR names."
         ) from None
     return Contender(name, encoding.n_vocab, lambda text: len(encoding.encode_ordinary(text)))
 
 
-def _missing(package: str, name: str) -> ValueError:
-    return ValueError(f"to read {name} the package {package} is needed: pip install 'megatron_iberis[tokenizers]'.")
+def _missing(package: str, name: str) -> InputError:
+    return InputError(f"to read {name} the package {package} is needed: pip install 'megatron_iberis[tokenizers]'.")
 
 
 def _list(names: Any) -> str:

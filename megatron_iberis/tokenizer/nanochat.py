@@ -14,6 +14,7 @@ import pickletools
 from pathlib import Path
 from typing import Any
 
+from megatron_iberis.errors import InputError
 from megatron_iberis.tokenizer.tiktoken_model import TiktokenTokenizer
 
 PICKLE_FILE = "tokenizer.pkl"
@@ -42,14 +43,14 @@ class _Unpickler(pickle.Unpickler):
 
 
 def import_nanochat(path: str | os.PathLike[str]) -> TiktokenTokenizer:
-    """Reads nanochat's tokenizer.pkl, or the folder that holds it. ValueError if it is anything else."""
+    """Reads nanochat's tokenizer.pkl, or the folder that holds it. InputError if it is anything else."""
     path = Path(path)
     path = path / PICKLE_FILE if path.is_dir() else path
     try:
         size = path.stat().st_size
         content = path.read_bytes() if size <= _LARGEST else b""
     except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}): name nanochat's {PICKLE_FILE}.") from None
+        raise InputError(f"{path} cannot be read ({error.strerror}): name nanochat's {PICKLE_FILE}.") from None
     state = _state(content, path)
     if not isinstance(state, dict) or not {"pat_str", "mergeable_ranks", "special_tokens"} <= set(state):
         raise _refused(path, "its state is not that of a trained tokenizer")
@@ -77,5 +78,5 @@ def _is_table(value: Any, key: type) -> bool:
     return isinstance(value, dict) and all(type(k) is key and type(v) is int for k, v in value.items())
 
 
-def _refused(path: Path, why: str) -> ValueError:
-    return ValueError(f"{path} is not a tokenizer that nanochat wrote ({why}): nothing of it was run.")
+def _refused(path: Path, why: str) -> InputError:
+    return InputError(f"{path} is not a tokenizer that nanochat wrote ({why}): nothing of it was run.")

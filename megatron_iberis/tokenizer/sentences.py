@@ -16,6 +16,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from megatron_iberis.errors import InputError
+
 MARK = "\x1f"  # SentencePiece's own: no piece crosses it
 _CHUNK = 4_000  # characters; SentencePiece drops or refuses what is much longer than its "sentence"
 # Characters that SentencePiece can't take in training (it gives them a meaning of its own) end a piece instead.
@@ -65,7 +67,7 @@ def sample(
 
     Without weights every source keeps its natural share. With them its share of the bytes is its weight; nothing is
     repeated, so the source that has the least text for its weight decides how much of the others is used.
-    ValueError if a source has no text.
+    InputError if a source has no text.
     """
     counts = {name: Counts() for name in sources}
     samples = {name: Reservoir(limit) for name in sources}
@@ -73,7 +75,7 @@ def sample(
         for chunk in chunks(texts, counts[name]):
             samples[name].add(chunk)
         if not samples[name].size:
-            raise ValueError(f"there is no text to train a tokenizer on{_of(name)}: give files with text in them.")
+            raise InputError(f"there is no text to train a tokenizer on{_of(name)}: give files with text in them.")
     parts = weights or {name: counts[name].bytes for name in sources}
     shares = {name: parts[name] / sum(parts.values()) for name in sources}
     budget = min([limit, *(samples[name].size / shares[name] for name in weights or ())])
@@ -88,16 +90,16 @@ def _of(name: str) -> str:
 
 
 def check_weights(sources: Iterable[str], weights: Mapping[str, float]) -> None:
-    """ValueError unless each source has a weight above 0, and nothing else has."""
+    """InputError unless each source has a weight above 0, and nothing else has."""
     names = list(sources)
     for name in names:
         if name not in weights:
-            raise ValueError(f"{name!r} has no weight: give one to every source, or to none.")
+            raise InputError(f"{name!r} has no weight: give one to every source, or to none.")
     for name, weight in weights.items():
         if name not in names:
-            raise ValueError(f"there is no source {name!r} to weigh: the sources are {', '.join(names)}.")
+            raise InputError(f"there is no source {name!r} to weigh: the sources are {', '.join(names)}.")
         if not 0 < weight < float("inf"):
-            raise ValueError(f"the weight of {name!r} is {weight}: give a number above 0.")
+            raise InputError(f"the weight of {name!r} is {weight}: give a number above 0.")
 
 
 def chunks(texts: Iterable[str], counts: Counts) -> Iterator[bytes]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from megatron_iberis.errors import InputError
 from megatron_iberis.tokenizer.tokenizer import SPECIALS, Tokenizer, lone_surrogate
 
 # Of every class of characters that a split pattern knows: one that passes over any of them loses text.
@@ -27,7 +28,7 @@ class TiktokenTokenizer(Tokenizer):
     model_file = "tiktoken.json"
 
     def __init__(self, pattern: str, merges: Mapping[bytes, int], specials: Mapping[str, int]) -> None:
-        """`merges`: bytes -> id, which is also the order of merging. ValueError if it can't hold every text."""
+        """`merges`: bytes -> id, which is also the order of merging. InputError if it can't hold every text."""
         _check(merges, specials)
         specials = dict(sorted(specials.items(), key=lambda special: special[1]))
         model = {
@@ -49,7 +50,7 @@ class TiktokenTokenizer(Tokenizer):
         }
         self._encoding = _encoding(pattern, dict(merges), self.specials)
         if self.decode(self.encode(_PROBE)) != _PROBE:
-            raise ValueError(
+            raise InputError(
                 "the tokenizer's split pattern leaves characters out, so text would be lost: use another."
             )
 
@@ -70,12 +71,12 @@ class TiktokenTokenizer(Tokenizer):
 def _check(merges: Mapping[bytes, int], specials: Mapping[str, int]) -> None:
     missing = [name for name in SPECIALS if name not in specials]
     if missing:
-        raise ValueError(f"the tokenizer has no special {missing[0]}: only nanochat's, with its nine, can be used.")
+        raise InputError(f"the tokenizer has no special {missing[0]}: only nanochat's, with its nine, can be used.")
     if not all(bytes([byte]) in merges for byte in range(256)):
-        raise ValueError("the tokenizer lacks some of the 256 single bytes, so text would be lost: use another.")
+        raise InputError("the tokenizer lacks some of the 256 single bytes, so text would be lost: use another.")
     ids = sorted([*merges.values(), *specials.values()])
     if ids != list(range(len(ids))) or max(merges.values()) >= len(merges):
-        raise ValueError(
+        raise InputError(
             "the tokenizer's ids are not 0, 1, 2, ... with the specials last: use one that nanochat wrote."
         )
 
@@ -84,10 +85,10 @@ def _encoding(pattern: str, merges: dict[bytes, int], specials: dict[str, int]) 
     try:
         import tiktoken
     except ImportError:
-        raise ValueError(
+        raise InputError(
             "this tokenizer needs the package tiktoken: pip install 'megatron_iberis[tokenizers]'."
         ) from None
     try:
         return tiktoken.Encoding("megatron_iberis", pat_str=pattern, mergeable_ranks=merges, special_tokens=specials)
     except ValueError as error:
-        raise ValueError(f"the tokenizer's split pattern is not valid ({error}): use another.") from None
+        raise InputError(f"the tokenizer's split pattern is not valid ({error}): use another.") from None

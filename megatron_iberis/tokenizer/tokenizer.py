@@ -20,6 +20,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from megatron_iberis.errors import InputError
+
 # nanochat's nine, in its order; the first opens every document.
 SPECIALS = (
     "<|bos|>",
@@ -76,26 +78,26 @@ class Tokenizer(ABC):
 
     @staticmethod
     def load(folder: str | os.PathLike[str]) -> Tokenizer:
-        """Reads a tokenizer folder. ValueError if it is not one, or if its model is not the manifest's."""
+        """Reads a tokenizer folder. InputError if it is not one, or if its model is not the manifest's."""
         folder = Path(folder)
         try:
             manifest = json.loads((folder / MANIFEST_FILE).read_bytes())
             sha256, kind = manifest["sha256"], manifest["kind"]
             of_kind = next((c for c in Tokenizer._classes if kind in c.kinds), None)
             if of_kind is None:
-                raise ValueError
+                raise InputError
             model = (folder / of_kind.model_file).read_bytes()
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise ValueError(
+            raise InputError(
                 f"{folder} is not a tokenizer folder (there is no {error.filename}): "
                 "make one with data_tools/train_tokenizer.py."
             ) from None
         except (ValueError, KeyError, TypeError):
-            raise ValueError(
+            raise InputError(
                 f"{folder / MANIFEST_FILE} is damaged: copy the tokenizer folder again or train it again."
             ) from None
         if hashlib.sha256(model).hexdigest() != sha256:
-            raise ValueError(
+            raise InputError(
                 f"{folder / of_kind.model_file} is not the file that {MANIFEST_FILE} describes (another sha256): "
                 "copy the tokenizer folder again or train it again."
             )
@@ -117,13 +119,13 @@ class Tokenizer(ABC):
                 folder.rename(replaced)
             partial.rename(folder)
         except OSError as error:
-            raise ValueError(f"the tokenizer could not be written to {folder}: {error.strerror}.") from error
+            raise InputError(f"the tokenizer could not be written to {folder}: {error.strerror}.") from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
             shutil.rmtree(replaced, ignore_errors=True)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of `text`, without any special. ValueError on a lone surrogate, which is no text."""
+        """The ids of `text`, without any special. InputError on a lone surrogate, which is no text."""
         ids: list[int] = self.encode_array(text).tolist()
         return ids
 
@@ -149,22 +151,22 @@ class Tokenizer(ABC):
 
 
 def check_replaceable(folder: Path) -> None:
-    """ValueError if `save(folder)` would have to remove something that is not a tokenizer."""
+    """InputError if `save(folder)` would have to remove something that is not a tokenizer."""
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise ValueError(f"{folder} is a file: name a folder for the tokenizer.")
+        raise InputError(f"{folder} is a file: name a folder for the tokenizer.")
     own = {MANIFEST_FILE, *(c.model_file for c in Tokenizer._classes)}
     others = sorted({p.name for p in folder.iterdir()} - own)
     if others:
-        raise ValueError(f"{folder} holds other things than a tokenizer (such as {others[0]}): name another folder.")
+        raise InputError(f"{folder} holds other things than a tokenizer (such as {others[0]}): name another folder.")
 
 
-def lone_surrogate(text: str) -> ValueError:
+def lone_surrogate(text: str) -> InputError:
     """The error to raise when `text` cannot be written in UTF-8."""
     found = re.search("[\ud800-\udfff]", text)
     assert found is not None
-    return ValueError(
+    return InputError(
         f"the text holds a lone surrogate (U+{ord(found[0]):04X}), which UTF-8 cannot write: remove it."
     )
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import sentencepiece
 
+from megatron_iberis.errors import InputError
 from megatron_iberis.tokenizer.sentencepiece_model import SentencePieceTokenizer
 from megatron_iberis.tokenizer.sentences import MARK, Counts, check_weights, sample
 from megatron_iberis.tokenizer.tokenizer import SPECIALS, Tokenizer, check_replaceable
@@ -38,14 +39,14 @@ def train(
     `kind` is "bpe" (packs more text into a token) or "unigram" (encodes faster). Of text beyond `sample_bytes` UTF-8
     bytes an even sample is used: SentencePiece needs about 22 bytes of memory per byte of text. `weights` (one for
     each source) sets the sources' shares of the bytes that are used; without, each has its natural share.
-    ValueError if there is no text, if it does not support so many pieces, or if `output` can't be written.
+    InputError if there is no text, if it does not support so many pieces, or if `output` can't be written.
     """
     if kind not in KINDS:
-        raise ValueError(f"there is no tokenizer kind {kind!r}: use {' or '.join(KINDS)}.")
+        raise InputError(f"there is no tokenizer kind {kind!r}: use {' or '.join(KINDS)}.")
     if vocab_size < 1:
-        raise ValueError(_too_small(vocab_size, _FIXED_IDS + 1))
+        raise InputError(_too_small(vocab_size, _FIXED_IDS + 1))
     if sample_bytes < 10**6:
-        raise ValueError(f"a sample of {sample_bytes:,} bytes is too small to train on: use 1 MB or more.")
+        raise InputError(f"a sample of {sample_bytes:,} bytes is too small to train on: use 1 MB or more.")
     check_replaceable(Path(output))
     sources = texts if isinstance(texts, Mapping) else {"": texts}
     if weights:
@@ -112,15 +113,15 @@ def _train(chunks: list[bytes], arguments: dict[str, Any]) -> bytes:
     except RuntimeError as error:
         message = str(error)
         if found := re.search(r"Vocabulary size too high.* <= (\d+)", message):
-            raise ValueError(
+            raise InputError(
                 f"a vocabulary of {arguments['vocab_size']} is more than this text supports: "
                 f"use at most {found[1]}, or give more text."
             ) from None
         if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
-            raise ValueError(_too_small(arguments["vocab_size"], int(found[1]))) from None
+            raise InputError(_too_small(arguments["vocab_size"], int(found[1]))) from None
         if "number of meta pieces" in message:
-            raise ValueError(_too_small(arguments["vocab_size"], _FIXED_IDS + 1)) from None
-        raise ValueError(f"SentencePiece cannot train on this text: {message}") from error
+            raise InputError(_too_small(arguments["vocab_size"], _FIXED_IDS + 1)) from None
+        raise InputError(f"SentencePiece cannot train on this text: {message}") from error
     return model.getvalue()
 
 

@@ -50,7 +50,7 @@ class PackedRows:
 def open_packing(file: TokenFile, sequence_length: int) -> PackedRows:
     """The documents of `file` in rows of sequence_length + 1 tokens, made if this is the first time.
 
-    Raises ValueError when the index is damaged, or when the packing can be written nowhere.
+    Raises InputError when the index is damaged, or when the packing can be written nowhere.
     """
     row_tokens = sequence_length + 1
 

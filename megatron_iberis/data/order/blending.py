@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from megatron_iberis import _C
+from megatron_iberis.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -30,12 +31,12 @@ class Part:
 def read_mixture(text: str) -> list[Part]:
     """The parts of a mixture, separated by "|", each a path or a weight and a path.
 
-    A weight is a positive decimal number or fraction; only their proportions count. Raises ValueError when a path
+    A weight is a positive decimal number or fraction; only their proportions count. Raises InputError when a path
     is missing, a weight is not positive, or some parts have one and others have none.
     """
     parts = [_read_part(part.strip(), text) for part in text.split("|")]
     if len({part.weight is None for part in parts}) > 1:
-        raise ValueError(
+        raise InputError(
             f"some of the files in '{text}' have a weight and some have none: give all of them one, or none (then "
             "each is read once an epoch)."
         )
@@ -49,9 +50,9 @@ def _read_part(part: str, text: str) -> Part:
     except (ValueError, ZeroDivisionError):  # it is the beginning of the path
         weight, path = None, part
     if not path.strip():
-        raise ValueError(f"a path is missing in '{text}': write it as 'a', 'a | b' or '0.7 a | 0.3 b'.")
+        raise InputError(f"a path is missing in '{text}': write it as 'a', 'a | b' or '0.7 a | 0.3 b'.")
     if weight is not None and weight <= 0:
-        raise ValueError(f"the weight {number} in '{text}' is not positive: raise it, or leave the file out.")
+        raise InputError(f"the weight {number} in '{text}' is not positive: raise it, or leave the file out.")
     return Part(path.strip(), weight)
 
 
@@ -59,7 +60,7 @@ class Blend:
     """The order of a mixture of files with these weights, which need not sum up to 1.
 
     With the files' samples an epoch as weights each file is read exactly once an epoch of the mixture. Raises
-    ValueError for weights of more than 18 digits, and for a share below one in 16,777,216.
+    InputError for weights of more than 18 digits, and for a share below one in 16,777,216.
     """
 
     def __init__(self, weights: Sequence[Fraction | int]) -> None:
@@ -67,7 +68,7 @@ class Blend:
         whole = [int(weight * scale) for weight in weights]
         divisor = math.gcd(*whole)
         if sum(whole) // divisor >= 2**62:
-            raise ValueError("the weights of the mixture have too many digits: round them.")
+            raise InputError("the weights of the mixture have too many digits: round them.")
         self._blend = _C.Blend([weight // divisor for weight in whole])
 
     def locate(self, first: int, count: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

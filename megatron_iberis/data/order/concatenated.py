@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from megatron_iberis import _C
+from megatron_iberis.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class SampleOrder:
     """The samples of a file of `num_tokens` tokens (N), cut into sequences of `sequence_length` (T).
 
     With `shuffle` each epoch has its own order and its own borders between samples; without, the samples come in
-    the order of the file. Raises ValueError when the file is too short for one sequence and the token after it.
+    the order of the file. Raises InputError when the file is too short for one sequence and the token after it.
     """
 
     num_tokens: int
@@ -30,7 +31,7 @@ class SampleOrder:
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**64:
-            raise ValueError(f"the seed {self.seed} is not in 0 .. 2^64 - 1: choose a smaller one.")
+            raise InputError(f"the seed {self.seed} is not in 0 .. 2^64 - 1: choose a smaller one.")
         self.offsets(0, 0)  # refuses impossible lengths
 
     @property

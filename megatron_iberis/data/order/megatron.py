@@ -18,6 +18,7 @@ import numpy.typing as npt
 from megatron_iberis import _C
 from megatron_iberis.data.order.stored_index import Arrays, stored_index
 from megatron_iberis.data.token_files.reader import TokenFile
+from megatron_iberis.errors import InputError
 
 _OWN_SHUFFLE_BELOW = 0.80
 
@@ -38,10 +39,10 @@ class MegatronOrder:
     def pieces(self, sample: int) -> list[tuple[int, slice]]:
         """What sample number `sample` is made of: documents, and which of their tokens.
 
-        Raises ValueError beyond the last sample that the order was made for.
+        Raises InputError beyond the last sample that the order was made for.
         """
         if not 0 <= sample < len(self.shuffle):
-            raise ValueError(
+            raise InputError(
                 f"Megatron's order was made for {len(self.shuffle):,} samples, and number {sample:,} was asked for: "
                 "make it for as many as the run needs."
             )
@@ -56,7 +57,7 @@ class MegatronOrder:
 def open_megatron_order(file: TokenFile, sequence_length: int, seed: int, num_samples: int) -> MegatronOrder:
     """The order of at least `num_samples` samples, made if this is the first time.
 
-    Raises ValueError when the file is too short for a sample, or the order can be written nowhere.
+    Raises InputError when the file is too short for a sample, or the order can be written nowhere.
     """
 
     def make() -> Arrays:

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from megatron_iberis.data.token_files.reader import TokenFile
+from megatron_iberis.errors import InputError
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -35,7 +36,7 @@ def stored_index(file: TokenFile, name: str, make: Callable[[], Arrays]) -> Arra
     """The arrays that `make` gives, from the file in which they are kept, or made if this is the first time.
 
     name: what decides the arrays beside the index, as a part of a file name. Integers of 32 or 64 bits. Raises
-    ValueError when the arrays can be written to neither folder, and what `make` raises.
+    InputError when the arrays can be written to neither folder, and what `make` raises.
     """
     name = f"{Path(file.prefix).name}.{name}-{_hash(file, name)}.index"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "megatron_iberis"
@@ -47,7 +48,7 @@ def stored_index(file: TokenFile, name: str, make: Callable[[], Arrays]) -> Arra
                 return _read(folder / name) or _write(folder / name, make)
         except OSError as error:
             refusals.append(f"{folder} ({error.strerror})")
-    raise ValueError(
+    raise InputError(
         f"an index of {file.prefix} can be written to neither {' nor '.join(refusals)}: free space, or set "
         "XDG_CACHE_HOME to a folder that can be written to."
     )

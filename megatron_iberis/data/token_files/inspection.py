@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from megatron_iberis.data.token_files.reader import TokenFile
+from megatron_iberis.errors import InputError
 from megatron_iberis.tokenizer import Tokenizer
 
 _BAR = 40  # characters of the longest bar
@@ -54,19 +55,19 @@ def histogram(file: TokenFile) -> list[str]:
 
 
 def decode_document(file: TokenFile, number: int, tokenizer: Tokenizer) -> str:
-    """Document `number` as text, specials spelled out. ValueError if there is none or if it has another tokenizer."""
+    """Document `number` as text, specials spelled out. InputError if there is none or if it has another tokenizer."""
     check_tokenizer(file, tokenizer)
     if not 0 <= number < file.num_documents:
-        raise ValueError(f"{file.prefix} has no document {number}: choose 0 to {file.num_documents - 1:,}.")
+        raise InputError(f"{file.prefix} has no document {number}: choose 0 to {file.num_documents - 1:,}.")
     sequences = range(file.document_index[number], file.document_index[number + 1])
     return tokenizer.decode([int(i) for s in sequences for i in file[s]])
 
 
 def check_tokenizer(file: TokenFile, tokenizer: Tokenizer) -> None:
-    """ValueError if the file was made with another one."""
+    """InputError if the file was made with another one."""
     made_with = (file.manifest or {}).get("tokenizer", tokenizer.fingerprint)
     if made_with != tokenizer.fingerprint:
-        raise ValueError(
+        raise InputError(
             f"{file.prefix} was made with another tokenizer ({made_with[:12]}, not {tokenizer.fingerprint[:12]}): "
             "give --tokenizer the folder that preprocess.py was given."
         )

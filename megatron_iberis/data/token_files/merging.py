@@ -16,6 +16,7 @@ import numpy as np
 from megatron_iberis import _C
 from megatron_iberis.data.token_files.inspection import open_token_file
 from megatron_iberis.data.token_files.reader import TokenFile
+from megatron_iberis.errors import InputError
 from megatron_iberis.storage.work_folder import WorkFolder, write_json
 from megatron_iberis.text.config import SUFFIX, TRAIN
 from megatron_iberis.text.finishing import DTYPE_CODES, sha256
@@ -28,7 +29,7 @@ _CHUNK = 1 << 20  # documents
 def merge(prefixes: Sequence[str], output_prefix: str, progress: Callable[[int, int], None] = lambda *_: None) -> str:
     """Writes `output_prefix`_text_document.bin, .idx and .json; returns that name.
 
-    `progress(done, size)` in bytes of the .bin. ValueError if the files do not go together (other tokenizers, other
+    `progress(done, size)` in bytes of the .bin. InputError if the files do not go together (other tokenizers, other
     dtypes) or the disk is full.
     """
     files = [open_token_file(prefix) for prefix in prefixes]
@@ -47,7 +48,7 @@ def merge(prefixes: Sequence[str], output_prefix: str, progress: Callable[[int, 
             moves[f"{suffix}.json"] = "json"
         work.publish({}, moves)
     except OSError as error:
-        raise ValueError(f"cannot write {output} ({error.strerror}): free space or choose another folder.") from error
+        raise InputError(f"cannot write {output} ({error.strerror}): free space or choose another folder.") from error
     finally:
         work.discard()
         work.close()
@@ -58,14 +59,14 @@ def _check(files: list[TokenFile], output: str) -> None:
     first = files[0]
     for file in files:
         if Path(file.prefix).resolve() == Path(output).resolve():
-            raise ValueError(f"{output} is one of the files to merge: name another --output-prefix.")
+            raise InputError(f"{output} is one of the files to merge: name another --output-prefix.")
         if file.dtype != first.dtype:
-            raise ValueError(
+            raise InputError(
                 f"{first.prefix} holds {first.dtype} and {file.prefix} {file.dtype}: they have other tokenizers; "
                 "make one of them again with the tokenizer of the other."
             )
         if _tokenizer(file) != _tokenizer(first):
-            raise ValueError(
+            raise InputError(
                 f"{first.prefix} and {file.prefix} were not made with the same tokenizer "
                 f"({_tokenizer(first)[:12]}, {_tokenizer(file)[:12]}): make one of them again."
             )

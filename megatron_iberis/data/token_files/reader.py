@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from megatron_iberis import _C
+from megatron_iberis.errors import InputError
 
 _CODE_OF_DTYPE: dict[np.dtype[Any], int] = {np.dtype(np.uint16): 8, np.dtype(np.int32): 4}
 _DTYPE_OF_CODE = {code: dtype for dtype, code in _CODE_OF_DTYPE.items()}
@@ -35,16 +36,16 @@ Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.int32]
 
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
-    """The dtype in which the ids 0 .. vocab_size - 1 are stored; ValueError for an impossible vocabulary."""
+    """The dtype in which the ids 0 .. vocab_size - 1 are stored; InputError for an impossible vocabulary."""
     if not 1 <= vocab_size <= 2**31:
-        raise ValueError(f"a vocabulary of {vocab_size:,} tokens cannot be stored: give 1 to 2,147,483,648.")
+        raise InputError(f"a vocabulary of {vocab_size:,} tokens cannot be stored: give 1 to 2,147,483,648.")
     return np.dtype(np.uint16) if vocab_size <= 2**16 else np.dtype(np.int32)
 
 
 class TokenFile:
     """A token file open for reading: a sequence of documents, and a ring of tokens.
 
-    `prefix` is the path without .bin and .idx. Raises ValueError with the fix when a file is missing, empty, cut
+    `prefix` is the path without .bin and .idx. Raises InputError with the fix when a file is missing, empty, cut
     off, damaged or of a dtype that is not supported. Arrays come as read-only views of the file where they can.
     """
 
@@ -52,7 +53,7 @@ class TokenFile:
         self.prefix = os.fspath(prefix)
         for suffix in (".idx", ".bin"):
             if not os.path.exists(self.prefix + suffix):
-                raise ValueError(
+                raise InputError(
                     f"there is no {self.prefix}{suffix}: give the path of a token file without .bin and .idx "
                     "or make one with data_tools/preprocess.py."
                 )
@@ -71,15 +72,15 @@ class TokenFile:
         with _open(path) as stream:
             size = os.fstat(stream.fileno()).st_size
             if self.num_tokens == 0:
-                raise ValueError(
+                raise InputError(
                     f"{self.prefix}.bin and .idx hold no tokens: make them again from text that is not empty."
                 )
             if size < promised:
-                raise ValueError(
+                raise InputError(
                     f"{path} is cut off: {promised - size:,} of {promised:,} bytes are missing: {_REMAKE}"
                 )
             if size > promised:
-                raise ValueError(
+                raise InputError(
                     f"{path} holds {size - promised:,} bytes more than {self.prefix}.idx tells of: "
                     f"the two do not belong together: {_REMAKE}"
                 )
@@ -117,7 +118,7 @@ class TokenFile:
         return self.index.documents_of(ring.reshape(-1)).reshape(ring.shape)
 
     def verify(self) -> None:
-        """Reads the whole index; ValueError naming the first sequence or document that is wrong."""
+        """Reads the whole index; InputError naming the first sequence or document that is wrong."""
         self.index.verify()
 
     @cached_property
@@ -129,9 +130,9 @@ class TokenFile:
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
-            raise ValueError(f"{path} cannot be read as JSON ({error}): {_REMAKE}") from error
+            raise InputError(f"{path} cannot be read as JSON ({error}): {_REMAKE}") from error
         if not isinstance(manifest, dict):
-            raise ValueError(f"{path} is not a JSON object: {_REMAKE}")
+            raise InputError(f"{path} is not a JSON object: {_REMAKE}")
         return manifest
 
 
@@ -139,7 +140,7 @@ def _open(path: str) -> Any:
     try:
         return open(path, "rb")
     except OSError as error:
-        raise ValueError(f"cannot open {path} ({error.strerror}): check its name and rights.") from error
+        raise InputError(f"cannot open {path} ({error.strerror}): check its name and rights.") from error
 
 
 class TokenFileWriter:
@@ -150,7 +151,7 @@ class TokenFileWriter:
     context manager it finalizes at the end of the block, or removes the temporary files when the block raises.
     (Only `kill -9` leaves them behind; they can be deleted.)
 
-    Raises ValueError with the fix for ids outside the vocabulary and when the disk is full or not writable.
+    Raises InputError with the fix for ids outside the vocabulary and when the disk is full or not writable.
     """
 
     def __init__(self, prefix: str | os.PathLike[str], vocab_size: int) -> None:
@@ -188,7 +189,7 @@ class TokenFileWriter:
         with self._writing():
             if self._index.num_tokens == 0:
                 self.abort()
-                raise ValueError(f"there are no tokens to write to {self.prefix}.bin: give input that holds text.")
+                raise InputError(f"there are no tokens to write to {self.prefix}.bin: give input that holds text.")
             self._bin.flush()
             os.fsync(self._bin.fileno())
             self._bin.close()
@@ -244,7 +245,7 @@ class TokenFileWriter:
             yield
         except OSError as error:
             self.abort()
-            raise ValueError(self._explain(error)) from error
+            raise InputError(self._explain(error)) from error
 
     def _explain(self, error: OSError) -> str:
         folder = Path(self.prefix).parent.absolute()
@@ -258,7 +259,7 @@ class TokenFileWriter:
         if ids.size:
             low, high = int(ids.min()), int(ids.max())
             if low < 0 or high >= self.vocab_size:
-                raise ValueError(
+                raise InputError(
                     f"token {low if low < 0 else high} is outside the vocabulary of {self.vocab_size:,}: "
                     "give the vocabulary size of the tokenizer that made the tokens."
                 )
@@ -268,7 +269,7 @@ class TokenFileWriter:
 def _integers(values: npt.ArrayLike, name: str) -> npt.NDArray[np.integer]:
     array = np.asarray(values)
     if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
-        raise ValueError(
+        raise InputError(
             f"{name} must be a one-dimensional array of integers, not {array.dtype} {list(array.shape)}."
         )
     return array

@@ -8,6 +8,7 @@ import numpy as np
 
 from megatron_iberis.data.token_files.inspection import check_tokenizer
 from megatron_iberis.data.token_files.reader import TokenFile
+from megatron_iberis.errors import InputError
 from megatron_iberis.text.finishing import sha256
 from megatron_iberis.tokenizer import Tokenizer
 
@@ -19,7 +20,7 @@ def verify(file: TokenFile, tokenizer: Tokenizer | None = None) -> list[tuple[st
     """Checks the index, every id against the vocabulary, and both files against the manifest's counts and sha256.
 
     Labels and values of what was checked. `tokenizer` says how large the vocabulary is where there is no manifest.
-    ValueError naming the first thing that is wrong.
+    InputError naming the first thing that is wrong.
     """
     if tokenizer is not None:
         check_tokenizer(file, tokenizer)
@@ -29,7 +30,7 @@ def verify(file: TokenFile, tokenizer: Tokenizer | None = None) -> list[tuple[st
     rows = [("index", f"{file.num_documents:,} documents, {file.num_tokens:,} tokens: consistent with the .bin")]
     for name, count in (("documents", file.num_documents), ("tokens", file.num_tokens)):
         if manifest.get(name, count) != count:
-            raise ValueError(f"{file.prefix}.json tells of {manifest[name]:,} {name}, not {count:,}: {_REMAKE}")
+            raise InputError(f"{file.prefix}.json tells of {manifest[name]:,} {name}, not {count:,}: {_REMAKE}")
     largest, digest = _scan(file, vocab_size)
     rows.append(("ids", f"0 to {largest:,}" + (f", all below {vocab_size:,}" if vocab_size else "")))
     if "sha256" not in manifest:
@@ -37,7 +38,7 @@ def verify(file: TokenFile, tokenizer: Tokenizer | None = None) -> list[tuple[st
         return rows
     for kind, found in (("bin", digest), ("idx", sha256(f"{file.prefix}.idx"))):
         if manifest["sha256"][kind] != found:
-            raise ValueError(f"{file.prefix}.{kind} is not the file that {file.prefix}.json tells of: {_REMAKE}")
+            raise InputError(f"{file.prefix}.{kind} is not the file that {file.prefix}.json tells of: {_REMAKE}")
     return [*rows, ("sha256", "as in the manifest")]
 
 
@@ -53,7 +54,7 @@ def _scan(file: TokenFile, vocab_size: int | None) -> tuple[int, str]:
             if low < 0 or (vocab_size is not None and high >= vocab_size):
                 wrong = (ids < 0) | (ids >= (vocab_size or 2**31))
                 token = position + int(wrong.argmax())
-                raise ValueError(
+                raise InputError(
                     f"token {token:,} of {file.prefix}.bin is {ids[wrong.argmax()]}, which is outside the vocabulary "
                     f"of {vocab_size or 2**31:,}: {_REMAKE}"
                 )

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 import numpy as np
 import xxhash
 
+from megatron_iberis.errors import InputError
+
 KEYS_OF = {None: 0, "exact": 1, "minhash": 16}
 _SLOTS = 128
 _SEED = 20_250_101  # of R-MinHash: any, but for ever the same
@@ -41,12 +43,12 @@ def normalise(text: str) -> str:
 
 
 def check_installed(dedup: str | None) -> None:
-    """ValueError if --dedup minhash lacks its library."""
+    """InputError if --dedup minhash lacks its library."""
     if dedup == "minhash":
         try:
             import rensa  # noqa: F401
         except ImportError:
-            raise ValueError(
+            raise InputError(
                 "--dedup minhash needs the package rensa: pip install 'megatron_iberis[dedup]', or use --dedup exact."
             ) from None
 

@@ -20,7 +20,7 @@ def read_batches(
 ) -> Iterator[RawBatch]:
     """All batches of all files from `start` on. `json_key` and `split_key` name columns (and JSON keys later).
 
-    ValueError naming a file that is damaged or cut off.
+    InputError naming a file that is damaged or cut off.
     """
     start = start or Position()
     before = sum(file.size for file in files[: start.file])

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from megatron_iberis.errors import InputError
 from megatron_iberis.text.reading.batch import LONGEST, RawBatch, Record
 from megatron_iberis.text.reading.inputs import TABLES, InputFile
 from megatron_iberis.text.reading.readers import read_batches
@@ -78,12 +79,12 @@ class Tally:
         return ", ".join(f"{r.count:,} {kind} (first: {r.first})" for kind, r in self.rejected.items())
 
     def check_usable(self, json_key: str) -> None:
-        """ValueError if there was not one document to use."""
+        """InputError if there was not one document to use."""
         if self.usable:
             return
         why = self.describe_rejected() or f"{self.empty:,} are empty, {self.too_short:,} too short"
         hint = f"; the text is looked for under {json_key!r}, see --json-key" if MISSING_KEY in self.rejected else ""
-        raise ValueError(f"no document could be used of {self.read:,} in the input: {why}{hint}.")
+        raise InputError(f"no document could be used of {self.read:,} in the input: {why}{hint}.")
 
 
 class _RejectedError(Exception):
@@ -119,7 +120,7 @@ class Reject:
 def read_documents(
     files: Sequence[InputFile], json_key: str, tally: Tally, split_key: str | None = None
 ) -> Iterator[Document]:
-    """Every usable document of `files`, in order; the rest is added to `tally`. At the end ValueError if none was."""
+    """Every usable document of `files`, in order; the rest is added to `tally`. At the end InputError if none was."""
     for batch in read_batches(files, json_key, split_key):
         for item in parse(batch, json_key, split_key, tally):
             if isinstance(item, Document):

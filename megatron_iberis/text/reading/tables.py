@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+from megatron_iberis.errors import InputError
 from megatron_iberis.text.reading.batch import Position, RawBatch
 from megatron_iberis.text.reading.inputs import InputFile
 
@@ -30,7 +31,7 @@ def read_table(
             bytes_read = before + int(file.size * share)
             yield RawBatch(str(file.path), file.form, first, end, bytes_read, None, texts, keys)
     except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f"{file.path} is damaged ({error}): fetch or make it again.") from None
+        raise InputError(f"{file.path} is damaged ({error}): fetch or make it again.") from None
     yield RawBatch(str(file.path), file.form, start, Position(start.file + 1), before + file.size, None)
 
 
@@ -86,7 +87,7 @@ def _slices(batch: Any, row: int, skip: int) -> Iterator[tuple[int, Any]]:
 def _check_columns(file: InputFile, wanted: list[str], present: list[str]) -> None:
     for name in wanted:
         if name not in present:
-            raise ValueError(f"{file.path} has no column {name!r}: choose among {', '.join(present)}.")
+            raise InputError(f"{file.path} has no column {name!r}: choose among {', '.join(present)}.")
 
 
 def _strings(column: Any) -> list[bytes | None]:
