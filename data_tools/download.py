@@ -6,11 +6,10 @@ Every file is verified. Started again after a stop, it keeps the files that are 
 proxies work as usual.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-from megatron_iberis.command import path_argument, print_rows, run
+from megatron_iberis.command import Parser, path_argument, print_rows, run
 from megatron_iberis.hub import SETS, RemoteFile, download, find_set
 
 
@@ -19,7 +18,7 @@ def show(file: RemoteFile, number: int, of: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("name", nargs="?", help="name of the set")
     parser.add_argument("--output", type=path_argument, help="folder to write (default: data/NAME)")
     parser.add_argument("--shards", type=int, help="fetch only so many of its files, the first ones (default: all)")

@@ -3,14 +3,12 @@
 python data_tools/import_tokenizer.py ~/.cache/nanochat/tokenizer/tokenizer.pkl --output tokenizer
 """
 
-import argparse
-
-from megatron_iberis.command import path_argument, print_rows, run
+from megatron_iberis.command import Parser, path_argument, print_rows, run
 from megatron_iberis.tokenizer import import_nanochat
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("input", type=path_argument, help="nanochat's tokenizer.pkl, or its folder")
     parser.add_argument(
         "--output", type=path_argument, required=True, help="folder to write; a tokenizer in it is replaced"

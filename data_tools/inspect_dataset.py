@@ -4,9 +4,7 @@ python data_tools/inspect_dataset.py tokens/corpus_text_document --document 3 --
 python data_tools/inspect_dataset.py tokens/corpus_text_document --verify
 """
 
-import argparse
-
-from megatron_iberis.command import path_argument, print_rows, run
+from megatron_iberis.command import Parser, path_argument, print_rows, run
 from megatron_iberis.data.token_files.inspection import decode_document, describe, histogram, open_token_file
 from megatron_iberis.data.token_files.verification import verify
 from megatron_iberis.errors import InputError
@@ -14,7 +12,7 @@ from megatron_iberis.tokenizer import Tokenizer
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument("prefix", type=path_argument, help="token file, without .bin and .idx")
     parser.add_argument("--document", type=int, help="number of a document to print instead, from 0")
     parser.add_argument(

@@ -5,16 +5,15 @@
 writes tokens/all_text_document.bin, .idx and .json; the documents of tokens/a come first.
 """
 
-import argparse
 import time
 
-from megatron_iberis.command import path_argument, print_rows, progress_line, run
+from megatron_iberis.command import Parser, path_argument, print_rows, progress_line, run
 from megatron_iberis.data.token_files.merging import merge
 from megatron_iberis.data.token_files.reader import TokenFile
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     parser.add_argument(
         "--input", nargs="+", type=path_argument, required=True, help="token files, without .bin and .idx"
     )

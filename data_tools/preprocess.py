@@ -10,14 +10,14 @@ docs/data.md tells more.
 import argparse
 import time
 
-from megatron_iberis.command import path_argument, print_rows, progress_line, run, show_notices, warn_rejected
+from megatron_iberis.command import Parser, path_argument, print_rows, progress_line, run, show_notices, warn_rejected
 from megatron_iberis.text.config import DEDUP, ON_ERROR, PreprocessConfig
 from megatron_iberis.text.preprocess import preprocess
 from megatron_iberis.text.summary import Summary
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     add = parser.add_argument
     flag = argparse.BooleanOptionalAction
     add(

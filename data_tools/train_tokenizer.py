@@ -11,7 +11,7 @@ import argparse
 import time
 from collections.abc import Iterator
 
-from megatron_iberis.command import path_argument, print_rows, run, show_notices, warn_rejected
+from megatron_iberis.command import Parser, path_argument, print_rows, run, show_notices, warn_rejected
 from megatron_iberis.errors import InputError
 from megatron_iberis.text.reading.inputs import InputFile, find_inputs
 from megatron_iberis.text.reading.named_inputs import are_named, named_inputs
@@ -22,7 +22,7 @@ from megatron_iberis.tokenizer.training import KINDS
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(description=__doc__)
     forms = "files, folders or globs (.jsonl .txt .parquet, .gz .zst)"
     parser.add_argument(
         "--input", nargs="+", type=path_argument, default=[], help=f"text: {forms}; or NAME=PATH, to weigh them"

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+from megatron_iberis.command import Parser, path_argument, run
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Runs one subcommand; returns the exit code: 2 with one sentence on standard error for bad input."""
-    parser = _Parser(
+    """Runs one subcommand; returns the exit code (command.py)."""
+    parser = Parser(
         prog="iberis",
         description="Saint Iberis from raw text to a model. Training is started by examples/*.sh.",
     )
@@ -29,19 +22,14 @@ def main(words: Sequence[str] | None = None) -> int:
     if rest and not hasattr(arguments, "overrides"):
         parser.error(f"unrecognised: {' '.join(rest)}")
     arguments.rest = rest
-    try:
-        arguments.run(arguments)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return run(lambda: arguments.run(arguments), interrupted="")
 
 
-def _add_generate(commands: argparse._SubParsersAction[_Parser]) -> None:
+def _add_generate(commands: argparse._SubParsersAction[Parser]) -> None:
     command = commands.add_parser("generate", help="continue a prompt with a trained model")
-    command.add_argument("--checkpoint", required=True, help="a run folder, or one of its checkpoints")
+    command.add_argument(
+        "--checkpoint", type=path_argument, required=True, help="a run folder, or one of its checkpoints"
+    )
     command.add_argument("--prompt", required=True)
     command.add_argument("--tokens", type=int, default=64, help="how many to add (default: 64)")
     command.add_argument("--temperature", type=float, default=0.8, help="0: the likeliest token (default: 0.8)")
@@ -58,7 +46,7 @@ def _generate(arguments: argparse.Namespace) -> None:
     )
 
 
-def _add_recipe(commands: argparse._SubParsersAction[_Parser]) -> None:
+def _add_recipe(commands: argparse._SubParsersAction[Parser]) -> None:
     command = commands.add_parser("recipe", help="print a recipe as resolved, with any --section.field value")
     command.add_argument("name", help="demo, d12, d20, or a .toml file")
     command.set_defaults(run=_recipe, overrides=True)
@@ -74,7 +62,7 @@ def _recipe(arguments: argparse.Namespace) -> None:
     print(recipe_text(recipe), end="")
 
 
-def _add_doctor(commands: argparse._SubParsersAction[_Parser]) -> None:
+def _add_doctor(commands: argparse._SubParsersAction[Parser]) -> None:
     command = commands.add_parser("doctor", help="what is installed here, and what training will run on")
     command.set_defaults(run=_doctor)
 

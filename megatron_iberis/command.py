@@ -1,46 +1,124 @@
-"""What the command lines of data_tools share: errors in one sentence, a progress line, a summary."""
+"""How every command ends, and what their command lines share: errors in one sentence, a progress line, a summary.
+
+| what happened                                       | said on stderr       | exit code |
+|-----------------------------------------------------|----------------------|-----------|
+| `InputError`                                        | error: the sentence  | 2         |
+| a file can't be read or written, the disk is full   | error: file, reason  | 2         |
+| Ctrl-C                                              | interrupted: ...     | 130       |
+| SIGTERM                                             | nothing              | 143       |
+| whoever read stdout has seen enough (`... | head`)  | nothing              | 0         |
+| every other exception                               | its traceback        | 1         |
+"""
 
 from __future__ import annotations
 
 import argparse
+import errno
 import os
+import select
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from megatron_iberis.text.reading.records import Tally
+from megatron_iberis.errors import InputError
+
+if TYPE_CHECKING:
+    from megatron_iberis.text.reading.records import Tally
+
+USAGE_ERROR = 2
+INTERRUPTED = 128 + signal.SIGINT
 
 
-def run(main: Callable[[], None], interrupted: str = "nothing was written.") -> int:
-    """Calls `main` and returns the exit code: 2 after bad input, which becomes "error: ..." on stderr.
-
-    `interrupted` says what Ctrl-C means for what was done. SIGTERM unwinds like Ctrl-C does, so that temporary files
-    are removed.
-    """
-    signal.signal(signal.SIGTERM, _terminate)
+def run(main: Callable[[], int | None], interrupted: str = "nothing was written.") -> int:
+    """`exit_code`, and SIGTERM unwinds like Ctrl-C does, so that temporary files are removed. Main thread only."""
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
-        main()
+        return exit_code(main, interrupted)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def say_error(sentence: str) -> None:
+    """Says on stderr what the user can mend."""
+    print(f"error: {sentence}", file=sys.stderr, flush=True)
+
+
+def exit_code(main: Callable[[], int | None], interrupted: str = "", say: Callable[[str], None] = say_error) -> int:
+    """Calls `main` and returns the exit code: main's own (None: 0), or as in the table above.
+
+    interrupted: what Ctrl-C means for what was done. say: how a sentence about the input is told. Exceptions that are
+    no fault of the input are not caught.
+    """
+    try:
+        code = main() or 0
+        sys.stdout.flush()
+        return code
+    except InputError as error:
+        say(str(error))
     except KeyboardInterrupt:
-        print(f"interrupted: {interrupted}", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # `... | head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        if interrupted:
+            print(f"interrupted: {interrupted}", file=sys.stderr)
+        return INTERRUPTED
     except OSError as error:
-        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        print(f"error: {what}", file=sys.stderr)
-        return 2
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        if isinstance(error, BrokenPipeError) and _nobody_reads_stdout():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be flushed
+            return 0
+        sentence = explain(error)
+        if sentence is None:
+            raise
+        say(sentence)
+    return USAGE_ERROR
+
+
+_FULL_DISK = "make room, or write to another disk"
+_FIXES = {
+    errno.EACCES: "give yourself the right to it, or name another",
+    errno.EPERM: "give yourself the right to it, or name another",
+    errno.EROFS: "name a place on a disk that can be written to",
+    errno.ENOENT: "check the name",
+    errno.EISDIR: "name a file",
+    errno.ENOTDIR: "check the name",
+    errno.ENOSPC: _FULL_DISK,
+    errno.EDQUOT: _FULL_DISK,
+    errno.EFBIG: _FULL_DISK,
+}
+_WITHOUT_A_NAME = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def explain(error: OSError) -> str | None:
+    """File, reason and fix in a sentence; None where it is about no file of the user's, such as a connection."""
+    named = isinstance(error.filename, str | bytes | os.PathLike)
+    if not error.strerror or not (named or error.errno in _WITHOUT_A_NAME):
+        return None
+    what = f"{os.fsdecode(error.filename)}: {error.strerror}" if named else error.strerror
+    fix = _FIXES.get(error.errno or 0)
+    return f"{what}: {fix}." if fix else f"{what}."
+
+
+def _nobody_reads_stdout() -> bool:
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+        return any(events & select.POLLERR for _, events in poll.poll(0))
+    except (OSError, ValueError):  # stdout is closed
+        return True
 
 
 def _terminate(signal_number: int, frame: Any) -> None:
     sys.exit(128 + signal_number)
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line in one sentence; shows a module's docstring as it is written."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE_ERROR, f"error: {message}; see {self.prog} --help\n")
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pydoc_data.topics import topics as help_topics
 from random import Random
 
 from examples.sample import exercises_en, exercises_ja, topics
+from megatron_iberis.errors import InputError
 
 KINDS = ("prose", "dialogue", "question", "explanation")
 """The kinds of the hand-written documents; the others are "reference" and "exercise"."""
@@ -57,7 +58,7 @@ def read_sample(folder: Path) -> list[Document]:
     """The hand-written documents, in the order of their files' names."""
     files = sorted(folder.glob("*.jsonl"))
     if not files:
-        raise FileNotFoundError(
+        raise InputError(
             f"no sample documents (*.jsonl) in {folder}; the sample comes with a checkout of the repository, "
             "not with the installed package: give its folder examples/sample with --sample"
         )
@@ -67,7 +68,7 @@ def read_sample(folder: Path) -> list[Document]:
             try:
                 result.append(Document(**json.loads(line)))
             except (ValueError, TypeError) as error:
-                raise ValueError(f"{file}, line {number}: {error}") from error
+                raise InputError(f"{file}, line {number}: {error}") from error
     return result
 
 

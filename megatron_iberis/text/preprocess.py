@@ -50,7 +50,7 @@ def preprocess(config: PreprocessConfig, progress: Progress = lambda read, size,
         return summary
     except OSError as error:
         raise InputError(_explain(error, work)) from error
-    except ValueError as error:
+    except InputError as error:
         if work.state is None:
             raise
         raise InputError(f"{error} What was done is kept: --resume goes on from there.") from error
@@ -71,7 +71,7 @@ def _run(
             remove_duplicates(work, config, summary)
         try:
             summary.check(config)
-        except ValueError:
+        except InputError:
             work.discard()
             raise
         summary.outputs = [config.output_prefix + SUFFIX[split] for split in config.splits]

@@ -18,6 +18,7 @@ from examples.sample import japanese as ja
 from examples.sample.corpus import KINDS, read_sample, write_corpus
 from examples.sample.topics import documents as topic_documents
 from examples.sample.vocabulary import COUNTED_JA, GOODS_JA, WORDS
+from megatron_iberis.errors import InputError
 
 KEYS = {"text", "source", "kind", "language"}
 HAN_OR_KANA = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
@@ -144,14 +145,14 @@ def test_same_seed_same_bytes(corpus, tmp_path):
 
 
 def test_missing_sample(tmp_path):
-    with pytest.raises(FileNotFoundError, match="examples/sample"):
+    with pytest.raises(InputError, match="examples/sample"):
         write_corpus(tmp_path / "corpus.jsonl", tmp_path / "nothing")
     assert not list(tmp_path.iterdir())
 
 
 def test_broken_sample(tmp_path):
     (tmp_path / "en_prose.jsonl").write_text('{"text": "no more than this"}\n')
-    with pytest.raises(ValueError, match=r"en_prose\.jsonl, line 1"):
+    with pytest.raises(InputError, match=r"en_prose\.jsonl, line 1"):
         read_sample(tmp_path)
 
 
@@ -164,7 +165,7 @@ def test_command(tmp_path):
     done = subprocess.run(
         [*command, "--output", tmp_path / "c.jsonl", "--sample", tmp_path], capture_output=True, text=True
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith("error: no sample documents")
 
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from megatron_iberis import _C
 from megatron_iberis.data.order.stored_index import Arrays, stored_index
 from megatron_iberis.data.token_files.reader import TokenFile
-from megatron_iberis.errors import InputError
+from megatron_iberis.errors import InputError, as_input_errors
 
 _OWN_SHUFFLE_BELOW = 0.80
 
@@ -79,7 +79,8 @@ def _make(file: TokenFile, length: int, seed: int, num_samples: int) -> Arrays:
     for part in parts:
         random.shuffle(part)
     documents = np.concatenate(parts)
-    begins = _C.megatron_sample_index(np.ascontiguousarray(file.lengths), documents, length)
+    with as_input_errors():
+        begins = _C.megatron_sample_index(np.ascontiguousarray(file.lengths), documents, length)
     total = len(begins) - 1
     borders = [0, before_last, total] if last_by_itself else [0, total]
     dtype = np.uint32 if total < np.iinfo(np.uint32).max - 1 else np.int64

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from megatron_iberis import _C
-from megatron_iberis.errors import InputError
+from megatron_iberis.errors import InputError, as_input_errors
 
 _CODE_OF_DTYPE: dict[np.dtype[Any], int] = {np.dtype(np.uint16): 8, np.dtype(np.int32): 4}
 _DTYPE_OF_CODE = {code: dtype for dtype, code in _CODE_OF_DTYPE.items()}
@@ -57,7 +57,8 @@ class TokenFile:
                     f"there is no {self.prefix}{suffix}: give the path of a token file without .bin and .idx "
                     "or make one with data_tools/preprocess.py."
                 )
-        self.index = _C.IndexReader(self.prefix + ".idx")
+        with as_input_errors():
+            self.index = _C.IndexReader(self.prefix + ".idx")
         self.dtype = _DTYPE_OF_CODE[self.index.dtype_code]
         self.num_sequences = self.index.num_sequences
         self.num_documents = self.index.num_documents
@@ -119,7 +120,8 @@ class TokenFile:
 
     def verify(self) -> None:
         """Reads the whole index; InputError naming the first sequence or document that is wrong."""
-        self.index.verify()
+        with as_input_errors():
+            self.index.verify()
 
     @cached_property
     def manifest(self) -> dict[str, Any] | None:
