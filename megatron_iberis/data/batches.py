@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -24,7 +24,7 @@ T = TypeVar("T")
 class Batch:
     """Rows of text: `targets[b, t]` is the token after `tokens[b, t]`, or -1 where there is none to learn.
 
-    int64 [B, T], contiguous, on the CPU.
+    int64 [B, T], contiguous, on the CPU until `to` brings them to a device.
     """
 
     tokens: torch.Tensor
@@ -35,14 +35,20 @@ class Batch:
     Every row begins a document. None where documents are not kept apart.
     """
     weights: torch.Tensor | None = None
-    """What each token counts in the loss, fp32 [B, T]; None: 1 each."""
+    """What each target counts in the loss, fp32 [B, T]; None: 1 each."""
 
     @classmethod
     def of(cls, rows: Rows) -> Batch:
         """The same rows as tensors; they share the rows' memory."""
         borders = rows.cu_seqlens
         documents = None if borders is None else torch.from_numpy(borders)
-        return cls(torch.from_numpy(rows.tokens), torch.from_numpy(rows.targets), documents)
+        weights = None if rows.weights is None else torch.from_numpy(rows.weights)
+        return cls(torch.from_numpy(rows.tokens), torch.from_numpy(rows.targets), documents, weights)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on a device, but for the documents' borders, which are read on the CPU."""
+        weights = None if self.weights is None else self.weights.to(device)
+        return replace(self, tokens=self.tokens.to(device), targets=self.targets.to(device), weights=weights)
 
 
 def micro_batches(source: SampleSource, plan: BatchPlan, first_step: int, last_step: int) -> Iterator[Batch]:

@@ -32,6 +32,8 @@ class Rows:
     targets: Ids
     starts: npt.NDArray[np.bool_] | None = None
     """Where a document begins, bool [B, T]; a row always begins one. None where documents are not kept apart."""
+    weights: npt.NDArray[np.float32] | None = None
+    """What each target counts in the loss, fp32 [B, T]; None: 1 each."""
 
     @property
     def cu_seqlens(self) -> npt.NDArray[np.int32] | None:
@@ -223,12 +225,21 @@ class Mixture:
             np.concatenate([rows.tokens for rows in parts])[place],
             np.concatenate([rows.targets for rows in parts])[place],
             np.concatenate(starts)[place] if starts else None,
+            _weights(parts, place),
         )
 
     def locate(self, sample: int) -> list[Place]:
         """Where the sample lies in the file that it comes from."""
         files, indices = self.blend.locate(sample, 1)
         return self.sources[files[0]].locate(int(indices[0]))
+
+
+def _weights(parts: Sequence[Rows], place: Ids) -> npt.NDArray[np.float32] | None:
+    """Of several rows in the order `place`: 1 where a part has no weights, None where no part has any."""
+    if all(rows.weights is None for rows in parts):
+        return None
+    weights = [np.ones(rows.tokens.shape, np.float32) if rows.weights is None else rows.weights for rows in parts]
+    return np.concatenate(weights)[place]
 
 
 def _place(file: TokenFile, start: int, length: int) -> Place:

@@ -64,8 +64,8 @@ def evaluate(
         targets = torch.where(lengths > 0, targets, -1)
         nats += summed_loss(tokens, targets, batch.documents).double()
         counts += torch.stack(((lengths > 0).sum(), lengths.sum()))
-    dist.all_reduce(nats, group=groups.dp_cp)  # a context-parallel rank has the loss of its chunk,
-    dist.all_reduce(counts, group=groups.dp)  # but sees all of its targets
+    dist.all_reduce(nats, group=groups.dp)
+    dist.all_reduce(counts, group=groups.dp)
     tokens_counted, bytes_counted = counts.tolist()
     return TextLoss(nats.item(), tokens_counted, bytes_counted)
 

@@ -21,11 +21,16 @@ from torch import nn
 
 from megatron_iberis.config import ModelConfig
 from megatron_iberis.errors import InputError
-from megatron_iberis.kernels.linear_cross_entropy import linear_cross_entropy, softcapped_logits
+from megatron_iberis.kernels.linear_cross_entropy import (
+    linear_cross_entropy,
+    softcapped_logits,
+    token_log_likelihoods,
+)
 from megatron_iberis.model.documents import Documents
 from megatron_iberis.model.layer_specs import block_spec, transformer_config
 from megatron_iberis.model.linear import gather_input
 from megatron_iberis.model.rotary import RotaryTable
+from megatron_iberis.parallel.context import sum_of_chunks
 from megatron_iberis.parallel.groups import ParallelGroups
 
 
@@ -57,15 +62,24 @@ class Iberis(nn.Module):
         self.rotary = RotaryTable(config.width // config.heads, config.rope_base)
 
     def forward(
-        self, tokens: torch.Tensor, targets: torch.Tensor | None = None, cu_seqlens: torch.Tensor | None = None
+        self,
+        tokens: torch.Tensor,
+        targets: torch.Tensor | None = None,
+        cu_seqlens: torch.Tensor | None = None,
+        weights: torch.Tensor | None = None,
+        per_token: bool = False,
     ) -> torch.Tensor:
         """The summed loss in nats over targets >= 0 (fp32 scalar), or without targets the logits.
 
         tokens: int64 [B, T]; targets: int64 [B, T], -1 is ignored. Logits: fp32 [B, T, V], soft-capped. cu_seqlens:
         the borders of the documents in the rows strung together, integers from 0 to B * T, best on the CPU; every row
-        begins a document. Documents then do not see each other.
-        Context-parallel ranks are given the same whole sequences; each works on its chunk, and its loss is the sum
-        over that. Raises InputError when T cannot be split into equal chunks.
+        begins a document. Documents then do not see each other. weights: what each target counts in the loss, fp32
+        [B, T]; 1 by default. per_token: in place of the loss the log likelihood of each target, fp32 [B, T], 0 for
+        ignored ones; for losses that make something else of them, at the price of the head's product once more in
+        the backward pass.
+        The ranks of one batch, tensor- and context-parallel, are given the same whole sequences, have the same
+        result and are to make the same of it; each one's gradients are then its own part of the sum over
+        context-parallel ranks. Raises InputError when T cannot be split into equal chunks.
         """
         chunk = self._own_chunk(tokens.shape[1])
         rotary = self.rotary(tokens.shape[1], tokens.device)
@@ -76,10 +90,12 @@ class Iberis(nn.Module):
         x = F.rms_norm(x.contiguous(), (self.config.width,), eps=self.config.norm_eps)
         documents = None if cu_seqlens is None else Documents.of(cu_seqlens, len(tokens), chunk, tokens.device)
         x = self.decoder(hidden_states=x, attention_mask=None, rotary_pos_emb=rotary, packed_seq_params=documents)
-        if targets is not None:
-            return self.head(x, targets[:, chunk].t())
-        logits = self.head(x, None)  # [t, B, V]
-        whole = gather_from_sequence_parallel_region(logits, tensor_parallel_output_grad=False, group=self.groups.cp)
+        targets, weights = (None if y is None else y[:, chunk].t() for y in (targets, weights))
+        found = self.head(x, targets, weights, per_token)
+        if targets is not None and not per_token:
+            return sum_of_chunks(found, self.groups.cp)
+        # Logits [t, B, V] or log likelihoods [t, B] of this chunk.
+        whole = gather_from_sequence_parallel_region(found, tensor_parallel_output_grad=False, group=self.groups.cp)
         return whole.transpose(0, 1)
 
     def _own_chunk(self, length: int) -> slice:
@@ -101,15 +117,26 @@ class Head(nn.Module):
         self.padding = min(rows, max(0, self.first + rows - config.vocab_size))  # rows at the end
         self.sequence_parallel, self.group = sequence_parallel, groups.tp
 
-    def forward(self, x: torch.Tensor, targets: torch.Tensor | None) -> torch.Tensor:
-        """x: [T (/TP), B, E]; targets: [T, B] or None. Summed loss (scalar), or logits [T, B, V]."""
+    def forward(
+        self,
+        x: torch.Tensor,
+        targets: torch.Tensor | None = None,
+        weights: torch.Tensor | None = None,
+        per_token: bool = False,
+    ) -> torch.Tensor:
+        """x: [T (/TP), B, E]; targets, weights: [T, B]. Logits [T, B, V]; given targets, the summed loss (scalar) or,
+        per token, log likelihoods [T, B].
+        """
         x = gather_input(x, self.sequence_parallel, self.group)
-        if targets is not None:
-            x, targets = x.flatten(0, 1), targets.flatten()
-            return linear_cross_entropy(x, self.weight, targets, self.softcap, self.first, self.padding, self.group)
-        logits = softcapped_logits(x, self.weight, self.softcap)  # [T, B, V/TP]
-        logits = gather_from_tensor_model_parallel_region(logits, group=self.group)
-        return logits[..., : self.vocab_size]
+        if targets is None:
+            logits = softcapped_logits(x, self.weight, self.softcap)  # [T, B, V/TP]
+            logits = gather_from_tensor_model_parallel_region(logits, group=self.group)
+            return logits[..., : self.vocab_size]
+        part = (self.softcap, self.first, self.padding, self.group)
+        rows, goals = x.flatten(0, 1), targets.flatten()
+        if per_token:
+            return token_log_likelihoods(rows, self.weight, goals, *part).view(targets.shape)
+        return linear_cross_entropy(rows, self.weight, goals, *part, None if weights is None else weights.flatten())
 
 
 def padded_vocabulary(vocab_size: int, tensor_size: int) -> int:

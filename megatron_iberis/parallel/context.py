@@ -29,6 +29,26 @@ def join_heads(x: torch.Tensor, group: Any) -> torch.Tensor:
     return joined
 
 
+def sum_of_chunks(x: torch.Tensor, group: Any) -> torch.Tensor:
+    """The sum of what all chunks have, of which each rank's backward pass takes its own chunk's part."""
+    if dist.get_world_size(group) == 1:
+        return x
+    total: torch.Tensor = _SumOfChunks.apply(x, group)
+    return total
+
+
+class _SumOfChunks(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, group: Any) -> torch.Tensor:
+        total = x.clone()
+        dist.all_reduce(total, group=group)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return grads[0], None
+
+
 class _TailOfPrevious(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tail: torch.Tensor, group: Any) -> torch.Tensor:

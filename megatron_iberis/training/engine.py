@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -20,8 +20,11 @@ from megatron_iberis.parallel.third_party import deepspeed_starting
 from megatron_iberis.parallel.topology import DeepSpeedTopology
 from megatron_iberis.resilience.heartbeat import Heartbeat
 from megatron_iberis.sharding.layout import FlatTensor, fill_pieces, flat_layout
+from megatron_iberis.training.objectives import Figures, NextToken, Objective
 from megatron_iberis.training.optimizer import IberisOptimizer
 from megatron_iberis.training.schedule import lr_multiplier, muon_momentum
+
+NEXT_TOKEN = NextToken()
 
 
 @dataclass(frozen=True)
@@ -29,13 +32,15 @@ class StepResult:
     """What an optimizer step was; the same on all ranks."""
 
     loss: float
-    """Mean over the step's targets, in nats."""
+    """The objective's mean over the step; `NextToken`'s is nats a target."""
     gradient_norm: float
     """Global norm of the raw gradient; inf where it is not finite."""
     skipped: bool = False
     """Loss or gradient are not finite, so weights and optimizer state were left exactly as they were."""
     stop: bool = False
     """Some rank was asked to stop."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """What else the objective told, as means over the step, which have the loss's divisor."""
 
 
 class Engine:
@@ -94,35 +99,49 @@ class Engine:
         """The module inside, for evaluation and sampling."""
         return self.deepspeed.module
 
-    def step(self, step: int, batches: Iterable[Batch], stop: Callable[[], bool] = lambda: False) -> StepResult:
+    def step(
+        self,
+        step: int,
+        batches: Iterable[Batch],
+        objective: Objective = NEXT_TOKEN,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> StepResult:
         """One optimizer step over `accumulation` micro-batches. stop: whether this rank was asked to stop.
 
-        The loss is the mean over all targets of the step, on all ranks, whatever their spread over micro-batches:
-        DeepSpeed averages over micro-batches and ranks, so each gets its sum times their number.
+        Loss and figures are means over the whole step, on all ranks, whatever the spread over micro-batches: the
+        objective's sums over its counts. DeepSpeed averages over micro-batches and ranks, so each gets its sum times
+        their number.
         """
         config = self.recipe.optimizer
         steps = self.recipe.train.steps
         self.optimizer.set_schedule(lr_multiplier(step, steps, config), muon_momentum(step, config))
         micro_batches = list(batches)
-        (targets,) = self._sum([sum(int((b.targets >= 0).sum()) for b in micro_batches)], self.groups.dp)
-        share = self.accumulation * self.groups.dp_cp_size / max(1.0, targets)
-        total = torch.zeros((), device=self.device)
+        (count,) = self._sum([sum(objective.count(b) for b in micro_batches)], self.groups.dp)
+        count = count if count > 0 else 1.0
+        share = self.accumulation * self.groups.dp_cp_size / count
+        sums = _Sums(self.device)
         self.deepspeed.train()
         self.heartbeat.beat("forward and backward")
         for batch in micro_batches:
-            loss = self.deepspeed(batch.tokens.to(self.device), batch.targets.to(self.device), batch.documents)
-            total += loss.detach()
+            loss, figures = objective(self.deepspeed, batch.to(self.device))
+            sums.add(loss, figures)
             self.deepspeed.backward(loss * share)
             if self.deepspeed.is_gradient_accumulation_boundary():
-                # Over all ranks, since all have to agree: those of a tensor-parallel group have the same loss.
-                loss_sum, stops = self._sum([total.item(), float(stop())], None)
-                mean = loss_sum / self.groups.tp_size / max(1.0, targets)
+                mean, means, stopping = self._agreed(sums, count, stop())
                 self.heartbeat.beat("optimizer")
                 norm = self._clip_without_zero()
                 self.optimizer.should_step = partial(self._is_finite, mean, norm)
             self.deepspeed.step()
         norm = self._gradient_norm() if norm is None else norm
-        return StepResult(mean, norm, skipped=not self._is_finite(mean, norm), stop=stops > 0)
+        return StepResult(mean, norm, not self._is_finite(mean, norm), stopping, means)
+
+    def _agreed(self, sums: _Sums, count: float, stop: bool) -> tuple[float, dict[str, float], bool]:
+        """Means of loss and figures, and whether some rank was asked to stop: over all ranks, so that all agree."""
+        names = sorted(sums.figures)
+        figures = [float(sums.figures[name]) for name in names]
+        loss, *figures, stops = self._sum([sums.loss.item(), *figures, float(stop)], None)
+        same = self.groups.tp_size * self.groups.cp_size  # ranks that have the sums of one batch
+        return loss / same / count, {n: f / same / count for n, f in zip(names, figures, strict=True)}, stops > 0
 
     def _is_finite(self, loss: float, norm: float | None) -> bool:
         """Whether the step may be taken; the norm is DeepSpeed's, as it stands when its update begins, or `norm`."""
@@ -146,6 +165,20 @@ class Engine:
         torch.distributed.all_reduce(total, group=group)
         sums: list[float] = total.tolist()
         return sums
+
+
+class _Sums:
+    """Of loss and figures over this rank's micro-batches, left on the device until all of them are done."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.loss = torch.zeros((), device=device)
+        self.figures: dict[str, torch.Tensor | float] = {}
+
+    def add(self, loss: torch.Tensor, figures: Figures) -> None:
+        self.loss += loss.detach()
+        for name, value in figures.items():
+            value = value.detach() if isinstance(value, torch.Tensor) else value
+            self.figures[name] = self.figures.get(name, 0.0) + value
 
 
 def deepspeed_config(recipe: Recipe, groups: ParallelGroups) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from megatron_iberis.data.plan import BatchPlan
 from megatron_iberis.data.rows import SampleSource
 from megatron_iberis.monitor.monitor import Monitor, StepMetrics
 from megatron_iberis.resilience.heartbeat import Heartbeat
-from megatron_iberis.training.engine import Engine, StepResult
+from megatron_iberis.training.engine import NEXT_TOKEN, Engine, StepResult
+from megatron_iberis.training.objectives import Objective
 from megatron_iberis.training.schedule import muon_momentum
 from megatron_iberis.training.skipped_steps import SkippedSteps
 
@@ -52,6 +53,7 @@ def train(
     between: Sequence[Periodic],
     monitor: Monitor | None,
     stop: Callable[[], bool] = lambda: False,
+    objective: Objective = NEXT_TOKEN,
 ) -> int:
     """Trains from `first_step` (0-based) to the recipe's last; called by all ranks, of which rank 0 has a monitor.
 
@@ -74,7 +76,7 @@ def train(
     for step in range(first_step, steps):
         started = time.monotonic()
         engine.heartbeat.beat("data", step + 1)
-        result = engine.step(step, [next(batches) for _ in range(plan.accumulation)], stop)
+        result = engine.step(step, [next(batches) for _ in range(plan.accumulation)], objective, stop)
         if monitor:
             monitor.step(_progress(recipe, engine, step, result, time.monotonic() - started))
         problem = bad.add(step, result)

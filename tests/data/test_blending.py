@@ -5,12 +5,14 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from megatron_iberis.data.batches import Batch
 from megatron_iberis.data.order.blending import Blend, Part, read_mixture
 from megatron_iberis.data.order.concatenated import SampleOrder
-from megatron_iberis.data.rows import ConcatSource, Mixture
+from megatron_iberis.data.rows import ConcatSource, Mixture, Rows
 from megatron_iberis.data.token_files.reader import TokenFile, TokenFileWriter
 
 PLACES = 2500  # more than two blocks of the formula
@@ -164,3 +166,31 @@ def test_a_mixture_of_one_file_is_that_file(sources):
     one, mixed = sources[1].read(20, 30), Mixture(sources[1:2], Blend([7])).read(20, 30)
     assert np.array_equal(one.tokens, mixed.tokens)
     assert np.array_equal(one.targets, mixed.targets)
+
+
+class Constant:
+    """One source's rows, with weights or without."""
+
+    def __init__(self, token, weight):
+        self.token, self.weight = token, weight
+
+    def read(self, first, count):
+        tokens = np.full((count, 4), self.token, np.int64)
+        weights = None if self.weight is None else np.full(tokens.shape, self.weight, np.float32)
+        return Rows(tokens, tokens, weights=weights)
+
+
+def test_a_mixture_keeps_each_source_s_weights_and_has_1_where_there_are_none():
+    rows = Mixture([Constant(0, 0.5), Constant(1, None), Constant(2, 3.0)], Blend([1, 1, 1])).read(0, 30)
+    assert rows.weights.dtype == np.float32
+    assert np.array_equal(rows.weights, np.array([0.5, 1.0, 3.0])[rows.tokens])
+    assert set(rows.tokens[:, 0].tolist()) == {0, 1, 2}
+    assert Mixture([Constant(0, None), Constant(1, None)], Blend([1, 1])).read(0, 30).weights is None
+    assert (Mixture([Constant(0, 0.5)], Blend([1])).read(0, 3).weights == 0.5).all()
+
+
+def test_weights_reach_the_batch():
+    batch = Batch.of(Constant(0, 0.5).read(0, 3))
+    assert batch.weights.dtype == torch.float32
+    assert torch.equal(batch.weights, torch.full((3, 4), 0.5))
+    assert Batch.of(Constant(0, None).read(0, 3)).weights is None
