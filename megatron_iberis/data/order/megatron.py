@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from megatron_iberis import _C
+from megatron_iberis.data.order.concatenated import too_few
 from megatron_iberis.data.order.stored_index import Arrays, stored_index
 from megatron_iberis.data.token_files.reader import TokenFile
 from megatron_iberis.errors import InputError
@@ -59,6 +60,8 @@ def open_megatron_order(file: TokenFile, sequence_length: int, seed: int, num_sa
 
     Raises InputError when the file is too short for a sample, or the order can be written nowhere.
     """
+    if file.num_tokens <= sequence_length:
+        raise InputError(too_few(file.num_tokens, sequence_length))
 
     def make() -> Arrays:
         return _make(file, sequence_length, seed, num_samples)
