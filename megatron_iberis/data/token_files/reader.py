@@ -22,7 +22,7 @@ import numpy.typing as npt
 from megatron_iberis import _C
 from megatron_iberis.errors import InputError
 
-_DTYPE_OF_CODE: dict[int, np.dtype[Any]] = {8: np.dtype(np.uint16), 4: np.dtype(np.int32)}
+DTYPE_OF_CODE: dict[int, np.dtype[Any]] = {8: np.dtype(np.uint16), 4: np.dtype(np.int32)}  # in a .idx
 _REMAKE = "make it again with data_tools/preprocess.py, or copy it again."
 
 Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.int32]
@@ -51,7 +51,7 @@ class TokenFile:
                     "or make one with data_tools/preprocess.py."
                 )
         self.index = _C.IndexReader(self.prefix + ".idx", fix=_REMAKE)
-        self.dtype = _DTYPE_OF_CODE[self.index.dtype_code]
+        self.dtype = DTYPE_OF_CODE[self.index.dtype_code]
         self.num_sequences = self.index.num_sequences
         self.num_documents = self.index.num_documents
         self.num_tokens = self.index.num_tokens
