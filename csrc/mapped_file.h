@@ -9,18 +9,20 @@
 #include <cerrno>
 #include <cstdint>
 #include <cstring>
-#include <stdexcept>
 #include <string>
+
+#include "errors.h"
+#include "span.h"
 
 namespace iberis {
 
 class MappedFile {
  public:
-  // std::invalid_argument for what cannot be opened, is not a file, or does not fit into memory.
+  // InputError for what cannot be opened, is not a file, or does not fit into memory.
   explicit MappedFile(const std::string& path) {
     const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
     if (descriptor < 0) {
-      throw std::invalid_argument("cannot open " + path + " (" + std::strerror(errno) + "): check its name and rights.");
+      throw InputError("cannot open " + path + " (" + std::strerror(errno) + "): check its name and rights.");
     }
     struct stat status{};
     const bool is_file = ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
@@ -28,25 +30,22 @@ class MappedFile {
     void* data = bytes == 0 ? nullptr : ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, descriptor, 0);
     const int code = errno;
     ::close(descriptor);
-    if (!is_file) throw std::invalid_argument(path + " is not a file: give the prefix of a .bin and .idx pair.");
+    if (!is_file) throw InputError(path + " is not a file: give one.");
     if (data == MAP_FAILED) {
-      throw std::invalid_argument("cannot map " + path + " into memory (" + std::strerror(code) + "): free memory.");
+      throw InputError("cannot map " + path + " into memory (" + std::strerror(code) + "): free memory.");
     }
-    data_ = static_cast<const unsigned char*>(data);
-    bytes_ = bytes;
+    bytes_ = {static_cast<const unsigned char*>(data), bytes};
   }
   MappedFile(const MappedFile&) = delete;
   MappedFile& operator=(const MappedFile&) = delete;
   ~MappedFile() {
-    if (bytes_ != 0) ::munmap(const_cast<unsigned char*>(data_), bytes_);
+    if (!bytes_.empty()) ::munmap(const_cast<unsigned char*>(bytes_.data()), bytes_.size());
   }
 
-  const unsigned char* data() const { return data_; }  // null for an empty file
-  uint64_t bytes() const { return bytes_; }
+  Span<const unsigned char> bytes() const { return bytes_; }
 
  private:
-  const unsigned char* data_ = nullptr;
-  uint64_t bytes_ = 0;
+  Span<const unsigned char> bytes_;
 };
 
 }  // namespace iberis

@@ -1,5 +1,9 @@
 # ruff: noqa: N999
-"""Types of the C++ extension (csrc/bindings/). Bad arguments and bad files are ValueErrors."""
+"""Types of the C++ extension (csrc/bindings/).
+
+What a user can mend (a damaged file, weights that cannot be mixed) is an InputError, a wrong argument a ValueError, a
+system call that fails an OSError.
+"""
 
 import os
 from collections.abc import Sequence
@@ -42,18 +46,14 @@ class IndexWriter:
         """All lengths together are the sequences of one document."""
     def finish(self) -> None: ...
     def abort(self) -> None: ...
-    @property
-    def num_sequences(self) -> int: ...
-    @property
-    def num_documents(self) -> int: ...
-    @property
-    def num_tokens(self) -> int: ...
 
 @final
 class IndexReader:
-    """A memory-mapped .idx; opening checks the header and the ends, verify() everything."""
+    """A memory-mapped .idx; opening checks the header and the ends, verify() everything.
 
-    def __init__(self, path: str | os.PathLike[str]) -> None: ...
+    Every call may find the file damaged: an InputError that ends with `fix`, which says what to do about it."""
+
+    def __init__(self, path: str | os.PathLike[str], fix: str) -> None: ...
     @property
     def dtype_code(self) -> int:
         """8 for uint16, 4 for int32."""
@@ -67,15 +67,10 @@ class IndexReader:
     def lengths(self) -> Int32s:
         """Tokens of each sequence, [num_sequences]; a read-only view."""
     @property
-    def offsets(self) -> Int64s:
-        """Byte offset of each sequence in the .bin, [num_sequences]; a read-only view."""
-    @property
     def document_index(self) -> Int64s:
         """Document d is the sequences [index[d], index[d + 1]); [num_documents + 1], a read-only view."""
     def sequence(self, i: int) -> tuple[int, int]:
         """(first token, number of tokens); IndexError when there is no such sequence."""
-    def find(self, token: int) -> tuple[int, int]:
-        """(sequence, position in it) of a token of the file."""
     def documents_of(self, tokens: npt.NDArray[np.integer]) -> Int64s:
         """The document that each token belongs to."""
     def verify(self) -> None: ...
@@ -96,12 +91,10 @@ def megatron_sample_index(lengths: Int32s, order: Int32s, sequence_length: int) 
 
     lengths: tokens of each sequence; order: which of them come one after the other."""
 
-def permute(index: int, n: int, key: int) -> int:
-    """Image of an index under the permutation of [0, n) with this 64-bit key (csrc/order/permutation.h)."""
-
-def permute_inverse(image: int, n: int, key: int) -> int: ...
 def permute_range(start: int, count: int, n: int, key: int) -> Int64s:
-    """Images of the indices [start, start + count)."""
+    """Images of the indices [start, start + count) under the permutation of [0, n) with this 64-bit key.
+
+    The permutation is described in csrc/order/permutation.h."""
 
 def sample_offsets(
     first_sample: int, count: int, num_tokens: int, sequence_length: int, seed: int, shuffle: bool

@@ -6,7 +6,7 @@
 #include <string>
 #include <utility>
 
-#include "token_file/idx_format.h"
+#include "errors.h"
 
 namespace iberis {
 namespace {
@@ -61,10 +61,10 @@ class OpenRows {
 };
 
 int64_t document_tokens(const IndexReader& index, uint64_t document) {
-  const auto first = idx::load<int64_t>(index.document_index(), document);
-  const auto end = idx::load<int64_t>(index.document_index(), document + 1);
+  const auto first = static_cast<uint64_t>(index.document_index()[document]);
+  const auto end = static_cast<uint64_t>(index.document_index()[document + 1]);
   int64_t tokens = 0;
-  for (int64_t i = first; i < end; ++i) tokens += idx::load<int32_t>(index.lengths(), static_cast<uint64_t>(i));
+  for (uint64_t i = first; i < end; ++i) tokens += index.lengths()[i];
   return tokens;
 }
 
@@ -81,6 +81,22 @@ std::vector<uint32_t> longest_first(const std::vector<uint32_t>& lengths, uint64
   return order;
 }
 
+// The row of each document of `order`, and the number of rows.
+std::pair<std::vector<uint32_t>, uint32_t> rows_of(const std::vector<uint32_t>& order,
+                                                   const std::vector<uint32_t>& lengths, uint64_t row_tokens) {
+  std::vector<uint32_t> row_of(order.size());
+  uint32_t rows = 0;
+  OpenRows open(row_tokens);
+  for (uint64_t i = 0; i < order.size(); ++i) {
+    const uint64_t length = lengths[order[i]];
+    uint64_t room = open.smallest_room(length);
+    row_of[i] = room == 0 ? rows++ : open.pop(room);
+    room = (room == 0 ? row_tokens : room) - length;
+    if (room > 0) open.push(room, row_of[i]);
+  }
+  return {row_of, rows};
+}
+
 }  // namespace
 
 PackedRows best_fit(const IndexReader& index, int64_t row_tokens) {
@@ -89,9 +105,10 @@ PackedRows best_fit(const IndexReader& index, int64_t row_tokens) {
   }
   index.verify();
   const auto documents = static_cast<uint64_t>(index.documents());
-  if (documents >= kNone)
-    throw std::invalid_argument("more than 4,294,967,294 documents cannot be packed: use several token files.");
-  if (index.tokens() == 0) throw std::invalid_argument("there are no tokens to pack: add text.");
+  if (documents >= kNone) {
+    throw InputError("more than 4,294,967,294 documents cannot be packed: use several token files.");
+  }
+  if (index.tokens() == 0) throw InputError("there are no tokens to pack: add text.");
   PackedRows packed;
   std::vector<uint32_t> lengths(documents);
   for (uint64_t d = 0; d < documents; ++d) {
@@ -101,16 +118,7 @@ PackedRows best_fit(const IndexReader& index, int64_t row_tokens) {
   }
   const auto size = static_cast<uint64_t>(row_tokens);
   const std::vector<uint32_t> order = longest_first(lengths, size);
-  std::vector<uint32_t> row_of(order.size());
-  uint32_t rows = 0;
-  OpenRows open(size);
-  for (uint64_t i = 0; i < order.size(); ++i) {
-    const uint64_t length = lengths[order[i]];
-    uint64_t room = open.smallest_room(length);
-    row_of[i] = room == 0 ? rows++ : open.pop(room);
-    room = (room == 0 ? size : room) - length;
-    if (room > 0) open.push(room, row_of[i]);
-  }
+  const auto [row_of, rows] = rows_of(order, lengths, size);
   packed.starts.assign(uint64_t{rows} + 1, 0);
   for (const uint32_t row : row_of) ++packed.starts[row + 1];
   for (uint64_t row = 0; row < rows; ++row) packed.starts[row + 1] += packed.starts[row];

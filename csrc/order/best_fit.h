@@ -21,8 +21,8 @@ struct PackedRows {
   int64_t padded = 0;               // tokens that rows lack
 };
 
-// std::invalid_argument for a damaged index, for 2^32 - 1 or more documents, unless 1 <= row_tokens <= 2^31 - 1, and when
-// there are no tokens.
+// InputError for a damaged index, for 2^32 - 1 or more documents, and when there are no tokens; std::invalid_argument
+// unless 1 <= row_tokens <= 2^31 - 1.
 PackedRows best_fit(const IndexReader& index, int64_t row_tokens);
 
 }  // namespace iberis

@@ -8,6 +8,8 @@
 #include <string>
 #include <utility>
 
+#include "errors.h"
+
 namespace iberis {
 namespace {
 
@@ -23,20 +25,20 @@ constexpr uint64_t kLargestBlock = uint64_t{1} << 24;
 
 Blend::Blend(std::vector<uint64_t> weights) : weights_(std::move(weights)) {
   if (weights_.empty() || weights_.size() > std::numeric_limits<uint16_t>::max()) {
-    throw std::invalid_argument("a mixture of " + std::to_string(weights_.size()) + " files: give 1 to 65,535.");
+    throw InputError("a mixture of " + std::to_string(weights_.size()) + " files: give 1 to 65,535.");
   }
   for (const uint64_t weight : weights_) {
     if (weight == 0 || weight >= kMostPlaces - sum_) {
-      throw std::invalid_argument("weights must be positive and below 2^62 together: give them fewer digits.");
+      throw InputError("weights must be positive and below 2^62 together: give them fewer digits.");
     }
     sum_ += weight;
   }
   const auto rarest = std::min_element(weights_.begin(), weights_.end());
   while (block_ < kLargestBlock && Wide{block_} * *rarest < sum_) block_ *= 2;
   if (Wide{block_} * *rarest < sum_) {
-    throw std::invalid_argument("file " + std::to_string(rarest - weights_.begin() + 1) +
-                                " of the mixture gives less than one sample in 16,777,216: leave it out, raise its "
-                                "weight, or put it into one token file with another.");
+    throw InputError("file " + std::to_string(rarest - weights_.begin() + 1) +
+                     " of the mixture gives less than one sample in 16,777,216: leave it out, raise its "
+                     "weight, or put it into one token file with another.");
   }
   file_.resize(block_);
   in_block_.resize(block_);
@@ -112,19 +114,23 @@ void Blend::fill(uint64_t number) {
   filled_ = number;
 }
 
-void Blend::locate(int64_t first, int64_t count, int64_t* files, int64_t* indices) {
+Blend::Places Blend::locate(int64_t first, int64_t count) {
   if (first < 0 || count < 0 || static_cast<uint64_t>(first) >= kMostPlaces ||
       static_cast<uint64_t>(count) > kMostPlaces - static_cast<uint64_t>(first)) {
     throw std::invalid_argument("samples " + std::to_string(first) + " and " + std::to_string(count) +
                                 " from there: give numbers from 0 to 2^62.");
   }
+  Places places;
+  places.files.reserve(static_cast<size_t>(count));
+  places.indices.reserve(static_cast<size_t>(count));
   const std::lock_guard<std::mutex> lock(mutex_);
   for (auto place = static_cast<uint64_t>(first); count > 0; ++place, --count) {
     if (place / block_ != filled_) fill(place / block_);
     const uint64_t here = place % block_;
-    *files++ = file_[here];
-    *indices++ = before_[file_[here]] + in_block_[here];
+    places.files.push_back(file_[here]);
+    places.indices.push_back(before_[file_[here]] + in_block_[here]);
   }
+  return places;
 }
 
 }  // namespace iberis

@@ -28,11 +28,17 @@ namespace iberis {
 
 class Blend {
  public:
-  // std::invalid_argument unless there are 1 to 65,535 positive weights, below 2^62 in sum, none below 2^-24 of it.
+  // Of each sample the file, and the number of samples of that file before it.
+  struct Places {
+    std::vector<int64_t> files;
+    std::vector<int64_t> indices;
+  };
+
+  // InputError unless there are 1 to 65,535 positive weights, below 2^62 in sum, none below 2^-24 of it.
   explicit Blend(std::vector<uint64_t> weights);
 
-  // For the samples [first, first + count): the file, and the number of samples of that file before it.
-  void locate(int64_t first, int64_t count, int64_t* files, int64_t* indices);
+  // The samples [first, first + count); std::invalid_argument unless they lie in [0, 2^62).
+  Places locate(int64_t first, int64_t count);
 
  private:
   // Samples of each file among the first n, where n is a border between blocks: [files].

@@ -7,20 +7,19 @@
 
 namespace iberis {
 
-MegatronOrder::MegatronOrder(const int32_t* lengths, uint64_t sequences, const int32_t* order, uint64_t documents,
-                             int64_t sequence_length)
+MegatronOrder::MegatronOrder(Span<const int32_t> lengths, Span<const int32_t> order, int64_t sequence_length)
     : length_(sequence_length),
-      parts_(parts_of(documents, 1 << 16)),
-      documents_(documents),
-      ordered_(new int32_t[documents]),  // not filled with zeros: the threads fill it
+      parts_(parts_of(order.size(), 1 << 16)),
+      documents_(order.size()),
+      ordered_(new int32_t[order.size()]),  // not filled with zeros: the threads fill it
       starts_(parts_ + 1, 0) {
   if (sequence_length < 1) {
     throw std::invalid_argument("a sequence of " + std::to_string(sequence_length) + " tokens: give 1 or more.");
   }
-  for_each_part(parts_, [&](uint64_t part) { look_up(part, lengths, sequences, order); });
+  for_each_part(parts_, [&](uint64_t part) { look_up(part, lengths, order); });
   for (uint64_t part = 0; part < parts_; ++part) {
     if (starts_[part + 1] < 0) {
-      throw std::invalid_argument("the order names a document that is not one of the " + std::to_string(sequences) +
+      throw std::invalid_argument("the order names a document that is not one of the " + std::to_string(lengths.size()) +
                                   ", or one of negative length.");
     }
     starts_[part + 1] += starts_[part];
@@ -29,19 +28,19 @@ MegatronOrder::MegatronOrder(const int32_t* lengths, uint64_t sequences, const i
   if (starts_[parts_] < 1 || samples_ < 1) {
     throw std::invalid_argument("the documents hold " + std::to_string(starts_[parts_]) +
                                 " tokens, too few for one sequence of " + std::to_string(sequence_length) +
-                                " and the token after it: lower --model.sequence_length or add text.");
+                                " and the token after it.");
   }
 }
 
-void MegatronOrder::look_up(uint64_t part, const int32_t* lengths, uint64_t sequences, const int32_t* order) {
+void MegatronOrder::look_up(uint64_t part, Span<const int32_t> lengths, Span<const int32_t> order) {
   constexpr uint64_t kAhead = 32;  // documents whose length is asked for before it is needed
   const uint64_t end = part_begin(part + 1);
   int64_t sum = 0;
   bool sound = true;
   for (uint64_t d = part_begin(part); d < end; ++d) {
-    if (d + kAhead < end) __builtin_prefetch(lengths + static_cast<uint32_t>(order[d + kAhead]));
+    if (d + kAhead < end) __builtin_prefetch(lengths.data() + static_cast<uint32_t>(order[d + kAhead]));
     const auto document = static_cast<uint32_t>(order[d]);  // a negative number is too large
-    const int32_t length = document < sequences ? lengths[document] : -1;
+    const int32_t length = document < lengths.size() ? lengths[document] : -1;
     sound &= length >= 0;
     ordered_[d] = length;
     sum += length;
@@ -49,8 +48,8 @@ void MegatronOrder::look_up(uint64_t part, const int32_t* lengths, uint64_t sequ
   starts_[part + 1] = sound ? sum : -1;
 }
 
-template <typename Row>
-void MegatronOrder::write_part(uint64_t part, Row* rows) const {
+template <typename Number>
+void MegatronOrder::write_part(uint64_t part, Span<Number> rows) const {
   int64_t start = starts_[part];                     // of the document in the stream
   int64_t sample = (start + length_ - 1) / length_;  // the first that begins in this part
   int64_t next = sample * length_;                   // its token
@@ -58,21 +57,22 @@ void MegatronOrder::write_part(uint64_t part, Row* rows) const {
   for (uint64_t d = part_begin(part); d < part_begin(part + 1) && next <= last; ++d) {
     const int64_t end = start + ordered_[d];
     for (; next < end && next <= last; next += length_) {
-      rows[2 * sample] = static_cast<Row>(d);
-      rows[2 * sample + 1] = static_cast<Row>(next - start);
+      const auto row = static_cast<uint64_t>(2 * sample);
+      rows[row] = static_cast<Number>(d);
+      rows[row + 1] = static_cast<Number>(next - start);
       ++sample;
     }
     start = end;
   }
 }
 
-template <typename Row>
-void MegatronOrder::write(Row* rows) const {
+template <typename Number>
+void MegatronOrder::write(Span<Number> rows) const {
   for_each_part(parts_, [&](uint64_t part) { write_part(part, rows); });
   rows[0] = rows[1] = 0;  // also when the first documents are empty
 }
 
-template void MegatronOrder::write(int32_t* rows) const;
-template void MegatronOrder::write(int64_t* rows) const;
+template void MegatronOrder::write(Span<int32_t> rows) const;
+template void MegatronOrder::write(Span<int64_t> rows) const;
 
 }  // namespace iberis

@@ -13,6 +13,8 @@
 #include <memory>
 #include <vector>
 
+#include "span.h"
+
 namespace iberis {
 
 class MegatronOrder {
@@ -20,19 +22,20 @@ class MegatronOrder {
   // lengths [sequences]: tokens of each; order [documents]: which of them come one after the other, any number of times.
   // std::invalid_argument for a number in `order` that is no sequence, a negative length, sequence_length < 1, or too few
   // tokens for a sample.
-  MegatronOrder(const int32_t* lengths, uint64_t sequences, const int32_t* order, uint64_t documents,
-                int64_t sequence_length);
+  MegatronOrder(Span<const int32_t> lengths, Span<const int32_t> order, int64_t sequence_length);
 
   int64_t samples() const { return samples_; }
-  // [samples + 1][2]; Row: int32_t, or int64_t for an order of more than 2^31 - 1 documents.
-  template <typename Row>
-  void write(Row* rows) const;
+  // Whether every number of the index is below 2^31.
+  bool fits_int32() const { return documents_ <= INT32_MAX; }
+  // Row by row, [2 * (samples + 1)]; Number: int32_t where that fits, or int64_t.
+  template <typename Number>
+  void write(Span<Number> rows) const;
 
  private:
   uint64_t part_begin(uint64_t part) const { return documents_ * part / parts_; }
-  void look_up(uint64_t part, const int32_t* lengths, uint64_t sequences, const int32_t* order);
-  template <typename Row>
-  void write_part(uint64_t part, Row* rows) const;
+  void look_up(uint64_t part, Span<const int32_t> lengths, Span<const int32_t> order);
+  template <typename Number>
+  void write_part(uint64_t part, Span<Number> rows) const;
 
   int64_t length_;
   uint64_t parts_;

@@ -18,6 +18,7 @@
 
 #include <array>
 #include <cstdint>
+#include <vector>
 
 namespace iberis {
 
@@ -33,16 +34,15 @@ constexpr uint64_t kGolden = 0x9E3779B97F4A7C15ULL;
 
 class Permutation {
  public:
-  static constexpr uint64_t kLargest = uint64_t{1} << 62;
+  static constexpr int64_t kLargest = int64_t{1} << 62;
 
   // std::invalid_argument unless 1 <= n <= kLargest.
-  Permutation(uint64_t n, uint64_t key);
+  Permutation(int64_t n, uint64_t key);
 
-  uint64_t size() const { return n_; }
   // Image of an index below n.
   uint64_t operator()(uint64_t index) const;
-  // The index whose image this is.
-  uint64_t inverse(uint64_t image) const;
+  // Images of the indices [first, first + count); std::invalid_argument unless they lie in [0, n).
+  std::vector<int64_t> images(int64_t first, int64_t count) const;
 
  private:
   uint64_t round(uint64_t half, uint64_t key) const { return mix(half ^ key) >> (64 - half_bits_); }

@@ -18,6 +18,7 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 namespace iberis {
 
@@ -26,9 +27,8 @@ class SampleOrder {
   // std::invalid_argument unless 1 <= sequence_length < tokens <= 2^62.
   SampleOrder(int64_t tokens, int64_t sequence_length, uint64_t seed, bool shuffle);
 
-  int64_t samples_per_epoch() const { return static_cast<int64_t>(per_epoch_); }
-  // First token of the samples [first, first + count), into out.
-  void offsets(int64_t first, int64_t count, int64_t* out) const;
+  // First token of the samples [first, first + count); std::invalid_argument unless they lie in [0, 2^63).
+  std::vector<int64_t> offsets(int64_t first, int64_t count) const;
 
  private:
   uint64_t tokens_;

@@ -10,9 +10,10 @@
 //   8 * S            int64 offset of each sequence in the .bin, in bytes
 //   8 * D            int64 document index: document d is the sequences [index[d], index[d + 1])
 //
-// The header is 34 bytes, so no array in the file is aligned: go through load() and never through a cast pointer.
+// The header is 34 bytes, so no array in the file is aligned: go through Array and load(), never through a cast pointer.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <cstring>
 
@@ -34,22 +35,41 @@ struct Header {
   uint64_t sequences = 0;
   uint64_t documents_plus_one = 0;
 
-  void pack(unsigned char* out) const {
+  std::array<unsigned char, kHeaderBytes> packed() const {
+    std::array<unsigned char, kHeaderBytes> bytes;
     const auto code = static_cast<uint8_t>(dtype_code);
-    std::memcpy(out, kMagic, 9);
-    std::memcpy(out + 9, &kVersion, 8);
-    std::memcpy(out + 17, &code, 1);
-    std::memcpy(out + 18, &sequences, 8);
-    std::memcpy(out + 26, &documents_plus_one, 8);
+    std::memcpy(bytes.data(), kMagic, 9);
+    std::memcpy(bytes.data() + 9, &kVersion, 8);
+    std::memcpy(bytes.data() + 17, &code, 1);
+    std::memcpy(bytes.data() + 18, &sequences, 8);
+    std::memcpy(bytes.data() + 26, &documents_plus_one, 8);
+    return bytes;
   }
 };
 
-// Element i of an unaligned array.
+// A number that may lie anywhere.
 template <typename T>
-T load(const unsigned char* array, uint64_t i) {
+T load(const unsigned char* data) {
   T value;
-  std::memcpy(&value, array + i * sizeof(T), sizeof(T));
+  std::memcpy(&value, data, sizeof(T));
   return value;
 }
+
+// An array of the file, in the mapped memory.
+template <typename T>
+class Array {
+ public:
+  Array() = default;
+  Array(const unsigned char* data, uint64_t size) : data_(data), size_(size) {}
+
+  const unsigned char* data() const { return data_; }
+  const unsigned char* end() const { return data_ + size_ * sizeof(T); }
+  uint64_t size() const { return size_; }
+  T operator[](uint64_t i) const { return load<T>(data_ + i * sizeof(T)); }
+
+ private:
+  const unsigned char* data_ = nullptr;
+  uint64_t size_ = 0;
+};
 
 }  // namespace iberis::idx

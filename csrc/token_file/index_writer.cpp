@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "errors.h"
 #include "token_file/idx_format.h"
 
 namespace iberis {
@@ -29,22 +30,21 @@ IndexWriter::IndexWriter(const std::filesystem::path& path, int dtype_code)
       document_index_(OutputFile::spool_beside(path)),
       file_(OutputFile::create(path)) {
   const std::vector<unsigned char> no_header_yet(idx::kHeaderBytes, 0);
-  file_.append(no_header_yet.data(), no_header_yet.size());
+  file_.append(no_header_yet);
   document_index_.append<int64_t>(0);
 }
 
-void IndexWriter::check(const int64_t* lengths, uint64_t count) const {
+void IndexWriter::check(Span<const int64_t> lengths) const {
   constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
   const uint64_t room = static_cast<uint64_t>(std::numeric_limits<int64_t>::max()) / 4 - tokens_;
   uint64_t sum = 0;
-  for (uint64_t i = 0; i < count; ++i) {
-    if (lengths[i] < 0 || lengths[i] > kMost) {
-      throw std::invalid_argument(
-          "a sequence of " + std::to_string(lengths[i]) +
-          " tokens does not fit a token file: cut documents into sequences of 0 to 2,147,483,647 tokens.");
+  for (const int64_t length : lengths) {
+    if (length < 0 || length > kMost) {
+      throw InputError("a sequence of " + std::to_string(length) +
+                       " tokens does not fit a token file: cut documents into sequences of 0 to 2,147,483,647 tokens.");
     }
-    sum += static_cast<uint64_t>(lengths[i]);
-    if (sum > room) throw std::invalid_argument("more than 2^61 tokens do not fit one token file: write several.");
+    sum += static_cast<uint64_t>(length);
+    if (sum > room) throw InputError("more than 2^61 tokens do not fit one token file: write several.");
   }
 }
 
@@ -59,19 +59,19 @@ void IndexWriter::end_document() {
   ++documents_;
 }
 
-void IndexWriter::add(const int64_t* lengths, uint64_t count) {
+void IndexWriter::add(Span<const int64_t> lengths) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  check(lengths, count);
-  for (uint64_t i = 0; i < count; ++i) {
-    append_length(lengths[i]);
+  check(lengths);
+  for (const int64_t length : lengths) {
+    append_length(length);
     end_document();
   }
 }
 
-void IndexWriter::add_document(const int64_t* lengths, uint64_t count) {
+void IndexWriter::add_document(Span<const int64_t> lengths) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  check(lengths, count);
-  for (uint64_t i = 0; i < count; ++i) append_length(lengths[i]);
+  check(lengths);
+  for (const int64_t length : lengths) append_length(length);
   end_document();
 }
 
@@ -81,7 +81,7 @@ void IndexWriter::write_offsets() {
   int64_t offset = 0;
   for (uint64_t first = 0; first < sequences_; first += kChunk) {
     lengths.resize(std::min(kChunk, sequences_ - first));
-    file_.read(idx::kHeaderBytes + first * sizeof(int32_t), lengths.data(), lengths.size() * sizeof(int32_t));
+    file_.read(idx::kHeaderBytes + first * sizeof(int32_t), lengths);
     for (const int32_t length : lengths) {
       file_.append(offset);
       offset += length * token_bytes;
@@ -94,8 +94,8 @@ void IndexWriter::copy_document_index() {
   std::vector<int64_t> ends;
   for (uint64_t first = 0; first <= documents_; first += kChunk) {
     ends.resize(std::min(kChunk, documents_ + 1 - first));
-    document_index_.read(first * sizeof(int64_t), ends.data(), ends.size() * sizeof(int64_t));
-    file_.append(ends.data(), ends.size() * sizeof(int64_t));
+    document_index_.read(first * sizeof(int64_t), ends);
+    file_.append(ends);
   }
 }
 
@@ -105,9 +105,8 @@ void IndexWriter::finish() {
   write_offsets();
   copy_document_index();
   file_.flush();
-  unsigned char header[idx::kHeaderBytes];
-  idx::Header{dtype_code_, sequences_, documents_ + 1}.pack(header);
-  file_.overwrite(0, header, idx::kHeaderBytes);
+  const auto header = idx::Header{dtype_code_, sequences_, documents_ + 1}.packed();
+  file_.overwrite(0, {header.data(), header.size()});
   file_.sync();
   file_.close();
   document_index_.close();

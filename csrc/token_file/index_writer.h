@@ -11,42 +11,36 @@
 #include <filesystem>
 #include <mutex>
 
+#include "span.h"
 #include "token_file/output_file.h"
 
 namespace iberis {
 
 class IndexWriter {
  public:
+  // std::invalid_argument for a dtype that token files do not use.
   IndexWriter(const std::filesystem::path& path, int dtype_code);
   IndexWriter(const IndexWriter&) = delete;
   IndexWriter& operator=(const IndexWriter&) = delete;
   ~IndexWriter() { abort(); }
 
-  // Each length is a document of one sequence.
-  void add(const int64_t* lengths, uint64_t count);
+  // Each length is a document of one sequence. InputError for a length that a .idx cannot hold.
+  void add(Span<const int64_t> lengths);
   // All lengths together are one document (none: an empty document).
-  void add_document(const int64_t* lengths, uint64_t count);
+  void add_document(Span<const int64_t> lengths);
   // Completes the file and syncs it to the disk.
   void finish();
   // Removes the unfinished file; nothing after finish() or a second time.
   void abort() noexcept;
 
-  int64_t sequences() const { return read(sequences_); }
-  int64_t documents() const { return read(documents_); }
-  int64_t tokens() const { return read(tokens_); }
-
  private:
-  int64_t read(const uint64_t& counter) const {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return static_cast<int64_t>(counter);
-  }
-  void check(const int64_t* lengths, uint64_t count) const;
+  void check(Span<const int64_t> lengths) const;
   void append_length(int64_t length);
   void end_document();
   void write_offsets();
   void copy_document_index();
 
-  mutable std::mutex mutex_;
+  std::mutex mutex_;
   std::filesystem::path path_;
   int dtype_code_;
   bool pending_ = true;  // the file at path_ is ours and unfinished

@@ -18,19 +18,6 @@ constexpr uint64_t kBufferBytes = 1 << 20;
   throw std::filesystem::filesystem_error(what, path, std::error_code(code, std::generic_category()));
 }
 
-// 0, or the errno of the write that failed.
-int write_all(int descriptor, const unsigned char* data, uint64_t bytes, uint64_t offset) {
-  while (bytes > 0) {
-    const ssize_t written = ::pwrite(descriptor, data, bytes, static_cast<off_t>(offset));
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return errno;
-    data += written;
-    offset += static_cast<uint64_t>(written);
-    bytes -= static_cast<uint64_t>(written);
-  }
-  return 0;
-}
-
 }  // namespace
 
 OutputFile::OutputFile(int descriptor, std::filesystem::path path) : descriptor_(descriptor), path_(std::move(path)) {
@@ -57,43 +44,43 @@ OutputFile OutputFile::spool_beside(const std::filesystem::path& path) {
   return {descriptor, path};
 }
 
-void OutputFile::append(const void* data, uint64_t bytes) {
+void OutputFile::append_bytes(Span<const unsigned char> bytes) {
   require_open();
-  const auto* from = static_cast<const unsigned char*>(data);
-  buffer_.insert(buffer_.end(), from, from + bytes);
+  buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
   if (buffer_.size() >= kBufferBytes) flush();
 }
 
 void OutputFile::flush() {
   require_open();
-  if (const int code = write_all(descriptor_, buffer_.data(), buffer_.size(), flushed_); code != 0) {
-    errno = code;
-    fail("cannot write");
-  }
+  write(flushed_, buffer_);
   flushed_ += buffer_.size();
   buffer_.clear();
 }
 
-void OutputFile::read(uint64_t offset, void* data, uint64_t bytes) {
+void OutputFile::read_bytes(uint64_t offset, Span<unsigned char> bytes) {
   require_open();
-  auto* to = static_cast<unsigned char*>(data);
-  while (bytes > 0) {
-    const ssize_t got = ::pread(descriptor_, to, bytes, static_cast<off_t>(offset));
+  for (uint64_t done = 0; done < bytes.size();) {
+    const auto from = static_cast<off_t>(offset + done);
+    const ssize_t got = ::pread(descriptor_, bytes.data() + done, bytes.size() - done, from);
     if (got < 0 && errno == EINTR) continue;
     if (got == 0) errno = EIO;  // someone else has cut the file
     if (got <= 0) fail("cannot read back");
-    to += got;
-    offset += static_cast<uint64_t>(got);
-    bytes -= static_cast<uint64_t>(got);
+    done += static_cast<uint64_t>(got);
   }
 }
 
-void OutputFile::overwrite(uint64_t offset, const void* data, uint64_t bytes) {
+void OutputFile::overwrite(uint64_t offset, Span<const unsigned char> bytes) {
   require_open();
-  const auto* from = static_cast<const unsigned char*>(data);
-  if (const int code = write_all(descriptor_, from, bytes, offset); code != 0) {
-    errno = code;
-    fail("cannot write");
+  write(offset, bytes);
+}
+
+void OutputFile::write(uint64_t offset, Span<const unsigned char> bytes) {
+  for (uint64_t done = 0; done < bytes.size();) {
+    const auto to = static_cast<off_t>(offset + done);
+    const ssize_t written = ::pwrite(descriptor_, bytes.data() + done, bytes.size() - done, to);
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) fail("cannot write");
+    done += static_cast<uint64_t>(written);
   }
 }
 
@@ -107,7 +94,7 @@ void OutputFile::close() noexcept {
 }
 
 void OutputFile::require_open() const {
-  if (descriptor_ < 0) throw std::invalid_argument(path_.string() + " is closed: start a new writer.");
+  if (descriptor_ < 0) throw std::invalid_argument("the file is closed: start a new writer.");
 }
 
 void OutputFile::fail(const char* what) {

@@ -9,6 +9,8 @@
 #include <filesystem>
 #include <vector>
 
+#include "span.h"
+
 namespace iberis {
 
 class OutputFile {
@@ -26,13 +28,19 @@ class OutputFile {
 
   template <typename T>
   void append(const T& value) {
-    append(&value, sizeof(T));
+    append_bytes(bytes_of(Span<const T>(&value, 1)));
   }
-  void append(const void* data, uint64_t bytes);
+  template <typename T>
+  void append(const std::vector<T>& values) {
+    append_bytes(bytes_of(Span<const T>(values)));
+  }
   void flush();
-  // Bytes [offset, offset + bytes) of what was flushed.
-  void read(uint64_t offset, void* data, uint64_t bytes);
-  void overwrite(uint64_t offset, const void* data, uint64_t bytes);
+  // Fills `values` with what was flushed from the byte `offset` on.
+  template <typename T>
+  void read(uint64_t offset, std::vector<T>& values) {
+    read_bytes(offset, writable_bytes_of(Span<T>(values)));
+  }
+  void overwrite(uint64_t offset, Span<const unsigned char> bytes);
   // Everything is on the disk when this returns.
   void sync();
   // Without flushing: for files that are not wanted any more, and after sync().
@@ -40,6 +48,9 @@ class OutputFile {
 
  private:
   OutputFile(int descriptor, std::filesystem::path path);
+  void append_bytes(Span<const unsigned char> bytes);
+  void read_bytes(uint64_t offset, Span<unsigned char> bytes);
+  void write(uint64_t offset, Span<const unsigned char> bytes);
   void require_open() const;
   [[noreturn]] void fail(const char* what);
 

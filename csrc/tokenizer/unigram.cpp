@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
 #include <utility>
 
 namespace iberis {
@@ -11,9 +10,6 @@ namespace {
 
 constexpr float kUnknownPenalty = 10.0F;    // SentencePiece's: a character without a piece is worse than any piece
 constexpr float kLargestScore = 100000.0F;  // SentencePiece's: beyond it sums begin again at 0, to keep their precision
-constexpr int32_t kUnknown = -1;
-constexpr int32_t kFree = -1;  // as a state's parent
-constexpr int32_t kRoot = -2;  // as state 0's
 constexpr uint32_t kUnreached = 0xFFFFFFFF;
 // Memory stays flat on a text of one letter: after so many bytes the best path so far is settled.
 constexpr size_t kLongest = 1 << 22;
@@ -27,65 +23,21 @@ struct UnigramEncoder::Best {
   uint32_t start = kUnreached;
 };
 
-UnigramEncoder::UnigramEncoder(const Vocabulary& vocabulary) : byte_ids_(vocabulary.byte_ids) {
-  check(vocabulary);
+UnigramEncoder::UnigramEncoder(const Vocabulary& vocabulary)
+    : pieces_(vocabulary.pieces, pieces_of(vocabulary)), byte_ids_(vocabulary.byte_ids) {
   float least = std::numeric_limits<float>::max();
   for (size_t id = 0; id < vocabulary.pieces.size(); ++id) {
     if (!vocabulary.pieces[id].empty()) least = std::min(least, vocabulary.scores[id]);
   }
   unknown_score_ = least - kUnknownPenalty;
-  build(vocabulary);
 }
 
-void UnigramEncoder::build(const Vocabulary& vocabulary) {
-  const std::vector<std::string>& pieces = vocabulary.pieces;
-  std::vector<int32_t> order(pieces.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return pieces[a] < pieces[b]; });
-  struct Task {  // the pieces order[first] .. order[last - 1] pass through `state` with their first `depth` bytes
-    int32_t state;
-    size_t first;
-    size_t last;
-    size_t depth;
-  };
-  const auto has_room = [&](size_t states) {
-    if (states_.size() < states) states_.resize(std::max(states, 2 * states_.size()), {0, kFree, kUnknown, 0});
-  };
-  has_room(1024);
-  states_[0].parent = kRoot;
-  std::vector<Task> tasks = {{0, 0, order.size(), 0}};
-  int32_t first_free = 256;  // below, a slot can be out of reach of every base
-  int32_t wide = 256;        // those with several children are laid one behind the other, the rest fills the gaps
-  while (!tasks.empty()) {
-    Task task = tasks.back();
-    tasks.pop_back();
-    for (; task.first < task.last && pieces[order[task.first]].size() == task.depth; ++task.first) {
-      const int32_t id = order[task.first];
-      if (task.depth == 0) continue;  // the pieces that are never found
-      states_[task.state].id = id;
-      states_[task.state].score = vocabulary.scores[id];
-    }
-    std::vector<std::pair<unsigned char, size_t>> children;  // byte, first piece
-    for (size_t i = task.first; i < task.last; ++i) {
-      const auto byte = static_cast<unsigned char>(pieces[order[i]][task.depth]);
-      if (children.empty() || children.back().first != byte) children.emplace_back(byte, i);
-    }
-    if (children.empty()) continue;
-    while (states_[first_free].parent != kFree) has_room(++first_free + 1);
-    const bool is_wide = children.size() > 1;
-    int32_t base = (is_wide ? std::max(wide, first_free) : first_free) - children[0].first;
-    const auto taken = [&](const std::pair<unsigned char, size_t>& child) {
-      return states_[base + child.first].parent != kFree;
-    };
-    for (has_room(base + 257); std::any_of(children.begin(), children.end(), taken); has_room(base + 257)) ++base;
-    states_[task.state].base = base;
-    if (is_wide) wide = base + children[0].first;
-    for (size_t i = 0; i < children.size(); ++i) {
-      const auto [byte, first] = children[i];
-      states_[base + byte].parent = task.state;
-      tasks.push_back({base + byte, first, i + 1 < children.size() ? children[i + 1].second : task.last, task.depth + 1});
-    }
-  }
+std::vector<UnigramEncoder::Piece> UnigramEncoder::pieces_of(const Vocabulary& vocabulary) {
+  check(vocabulary);
+  std::vector<Piece> pieces;
+  pieces.reserve(vocabulary.scores.size());
+  for (const float score : vocabulary.scores) pieces.push_back({static_cast<int32_t>(pieces.size()), score});
+  return pieces;
 }
 
 void UnigramEncoder::encode(std::string_view text, std::vector<int32_t>& ids) const {
@@ -117,14 +69,14 @@ void UnigramEncoder::encode(std::string_view text, std::vector<int32_t>& ids) co
     };
     const size_t length = std::min(utf8_length(text[start]), text.size() - start);
     bool is_piece = false;  // the character
-    int32_t state = 0;
+    int32_t state = pieces_.kRoot;
     for (size_t i = start; i < text.size();) {
-      const int32_t next = states_[state].base + static_cast<unsigned char>(text[i]);
-      if (states_[next].parent != state) break;
-      state = next;
+      state = pieces_.step(state, text[i]);
+      if (state == pieces_.kNoState) break;
       ++i;
-      if (states_[state].id == kUnknown) continue;
-      offer(i - origin, states_[state].score + score, states_[state].id);
+      const Piece& piece = pieces_.value(state);
+      if (piece.id == kUnknown) continue;
+      offer(i - origin, piece.score + score, piece.id);
       is_piece = is_piece || i - start == length;
     }
     if (!is_piece) offer(from + length, unknown_score_ + score, kUnknown);

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "tokenizer/double_array.h"
 #include "tokenizer/encoder.h"
 
 namespace iberis {
@@ -22,20 +23,18 @@ class UnigramEncoder : public Encoder {
   void encode(std::string_view text, std::vector<int32_t>& ids) const override;
 
  private:
-  // A state of the trie of all pieces, as a double array (Aoe 1989): byte b leads from s to states_[s].base + b, if
-  // that state's `parent` is s.
-  struct State {
-    int32_t base;
-    int32_t parent;
-    int32_t id;  // the piece that ends here, or -1
-    float score;
+  static constexpr int32_t kUnknown = -1;
+
+  struct Piece {
+    int32_t id = kUnknown;
+    float score = 0;
   };
   struct Best;
 
-  void build(const Vocabulary& vocabulary);
+  static std::vector<Piece> pieces_of(const Vocabulary& vocabulary);
   void settle(std::string_view text, const std::vector<Best>& best, size_t end, std::vector<int32_t>& ids) const;
 
-  std::vector<State> states_;
+  DoubleArray<Piece> pieces_;
   std::array<int32_t, 256> byte_ids_;
   float unknown_score_;
 };

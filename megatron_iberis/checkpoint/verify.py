@@ -21,11 +21,6 @@ CHUNK = 1 << 22
 Record = dict[str, Any]
 
 
-def nothing(names: list[str]) -> Iterable[str]:
-    """For `damage`: no checksum, a look at the sizes alone."""
-    return ()
-
-
 def weights(names: list[str]) -> Iterable[str]:
     """For `damage`: what a model that is not trained on reads."""
     return [name for name in names if not name.startswith("optimizer-")]

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from megatron_iberis.config import ModelConfig, Recipe
-from megatron_iberis.hardware.measure import Peak
+from megatron_iberis.hardware.peaks import Peak
 
 LOSS_DECAY = 0.9
 CALM_STEPS = 20

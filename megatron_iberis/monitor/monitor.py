@@ -14,7 +14,8 @@ from typing import Protocol
 import torch
 
 from megatron_iberis.config import Recipe
-from megatron_iberis.hardware.measure import Peak, memory_bytes
+from megatron_iberis.hardware.measure import memory_bytes
+from megatron_iberis.hardware.peaks import Peak
 from megatron_iberis.monitor.console import Console
 from megatron_iberis.monitor.log import JsonlLog
 from megatron_iberis.monitor.metrics import StepMetrics, StepReport, Tracker

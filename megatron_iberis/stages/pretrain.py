@@ -20,7 +20,8 @@ from megatron_iberis.config import Recipe, save_recipe
 from megatron_iberis.data.order.best_fit import PackedRows
 from megatron_iberis.data.order.concatenated import SampleOrder
 from megatron_iberis.data.rows import ConcatSource, Mixture, SampleSource, best_fit_source, megatron_source
-from megatron_iberis.hardware.measure import Peak, peak_flops
+from megatron_iberis.hardware.measure import peak_flops
+from megatron_iberis.hardware.peaks import Peak
 from megatron_iberis.monitor.monitor import Monitor
 from megatron_iberis.parallel.agreement import raise_on_any_rank
 from megatron_iberis.parallel.groups import ParallelGroups

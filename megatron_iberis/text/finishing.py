@@ -6,7 +6,6 @@ the files their names, is the work folder's (work_folder.py).
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -14,8 +13,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from megatron_iberis import _C
+from megatron_iberis.data.token_files.manifest import sha256
 from megatron_iberis.data.token_files.reader import token_dtype
+from megatron_iberis.data.token_files.writer import index_writer
 from megatron_iberis.storage.work_folder import WorkFolder, json_line, write_json
 from megatron_iberis.text.config import SUFFIX, PreprocessConfig
 from megatron_iberis.text.encoding import document_dtype
@@ -29,7 +29,6 @@ _KEPT = "kept"  # a _MARK for every document
 _MARK = np.dtype([("tokens", "<u4"), ("split", "u1")])
 _REMOVED = np.uint8(128)  # added to the split of a duplicate
 _PIECE = 8 << 20  # bytes of documents copied at once, about
-DTYPE_CODES = {2: 8, 4: 4}  # of a .idx, by the bytes of a token
 
 
 def ids_name(split: str) -> str:
@@ -87,10 +86,10 @@ def _place(document: Any, paths: list[str]) -> dict[str, Any]:
 
 def publish(work: WorkFolder, config: PreprocessConfig, tokenizer: Tokenizer, summary: Summary) -> None:
     """Completes the token file of every split and puts all files under their final names."""
-    itemsize = token_dtype(tokenizer.vocab_size).itemsize
+    id_type = token_dtype(tokenizer.vocab_size)
     moves: dict[str, str | None] = {}
     for split in config.splits:
-        name = _write_split(work, config, summary, split, itemsize)
+        name = _write_split(work, config, summary, split, id_type)
         index = f"{split}.idx"
         hashes = {kind: sha256(work.path / file) for kind, file in (("bin", name), ("idx", index))}
         write_json(work.path / f"{split}.json", summary.manifest(config, tokenizer, split, hashes))
@@ -101,7 +100,9 @@ def publish(work: WorkFolder, config: PreprocessConfig, tokenizer: Tokenizer, su
     work.publish({"summary": summary.as_state()}, moves)
 
 
-def _write_split(work: WorkFolder, config: PreprocessConfig, summary: Summary, split: str, itemsize: int) -> str:
+def _write_split(
+    work: WorkFolder, config: PreprocessConfig, summary: Summary, split: str, id_type: np.dtype[Any]
+) -> str:
     """Writes the .idx and, where documents are left out or change places, the .bin; the name of the .bin."""
     number = config.splits.index(split)
     removing, name = config.dedup is not None, ids_name(split)
@@ -109,14 +110,14 @@ def _write_split(work: WorkFolder, config: PreprocessConfig, summary: Summary, s
     dtype = _MARK if removing else document_dtype(None)
     if not removing and config.shuffle is None:
         lengths = (chunk["tokens"][chunk["split"] == number] for chunk in documents_of(documents, dtype))
-        write_index(work.path / f"{split}.idx", lengths, itemsize)
+        _write_index(work.path / f"{split}.idx", lengths, id_type)
         return name
-    pieces = _pieces(work.path / name, documents_of(documents, dtype), number, itemsize)
+    pieces = _pieces(work.path / name, documents_of(documents, dtype), number, id_type.itemsize)
     if config.shuffle is not None:
-        pieces = shuffle(pieces, summary.splits[split].documents, config.shuffle, work.path, itemsize)
+        pieces = shuffle(pieces, summary.splits[split].documents, config.shuffle, work.path, id_type.itemsize)
     final = f"{split}.final.bin"
     with (work.path / final).open("wb") as ids:
-        write_index(work.path / f"{split}.idx", _copied(pieces, ids), itemsize)
+        _write_index(work.path / f"{split}.idx", _copied(pieces, ids), id_type)
     return final
 
 
@@ -144,21 +145,8 @@ def _copied(pieces: Iterable[Piece], file: IO[bytes]) -> Iterator[np.ndarray]:
     os.fsync(file.fileno())
 
 
-def write_index(path: Path, lengths: Iterable[np.ndarray], itemsize: int) -> None:
+def _write_index(path: Path, lengths: Iterable[np.ndarray], dtype: np.dtype[Any]) -> None:
     """Writes a .idx of documents of one sequence each, of these lengths in tokens; on the disk when this returns."""
-    writer = _C.IndexWriter(path, DTYPE_CODES[itemsize])
-    try:
+    with index_writer(path, dtype) as writer:
         for chunk in lengths:
             writer.add(chunk.astype(np.int64))
-        writer.finish()
-    finally:
-        writer.abort()  # nothing after finish()
-
-
-def sha256(path: str | Path) -> str:
-    """Of the file's content, hex."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(_PIECE):
-            digest.update(block)
-    return digest.hexdigest()

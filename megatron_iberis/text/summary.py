@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from megatron_iberis.data.token_files.manifest import report
 from megatron_iberis.errors import InputError
 from megatron_iberis.text.config import PreprocessConfig
 from megatron_iberis.text.encoding import EncodedBatch
@@ -36,17 +37,6 @@ class Counts:
         return report(
             self.documents, self.tokens, self.tokens - specials_per_document * self.documents, self.text_bytes
         )
-
-
-def report(documents: int, tokens: int, text_tokens: int, text_bytes: int) -> dict[str, Any]:
-    """Counts as the manifest holds them; `text_tokens`, and so the bytes per token, are without the specials."""
-    return {
-        "documents": documents,
-        "tokens": tokens,
-        "text_tokens": text_tokens,
-        "text_bytes": text_bytes,
-        "bytes_per_token": round(text_bytes / text_tokens, 4) if text_tokens else None,
-    }
 
 
 @dataclass

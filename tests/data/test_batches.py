@@ -13,7 +13,8 @@ from megatron_iberis.data.batches import Batch, micro_batches, prefetch
 from megatron_iberis.data.order.concatenated import SampleOrder
 from megatron_iberis.data.plan import BatchPlan
 from megatron_iberis.data.rows import ConcatSource, Place
-from megatron_iberis.data.token_files.reader import TokenFile, TokenFileWriter
+from megatron_iberis.data.token_files.reader import TokenFile
+from tests.support.token_files import TokenFileWriter
 
 VOCAB, N, T = 1000, 500, 7
 

@@ -15,7 +15,8 @@ from megatron_iberis import _C
 from megatron_iberis.data.order.best_fit import open_packing
 from megatron_iberis.data.order.concatenated import SampleOrder
 from megatron_iberis.data.rows import best_fit_source
-from megatron_iberis.data.token_files.reader import TokenFile, TokenFileWriter
+from megatron_iberis.data.token_files.reader import TokenFile
+from tests.support.token_files import TokenFileWriter
 
 BOS, VOCAB = 7, 100_000
 

@@ -13,7 +13,9 @@ from megatron_iberis.data.batches import Batch
 from megatron_iberis.data.order.blending import Blend, Part, read_mixture
 from megatron_iberis.data.order.concatenated import SampleOrder
 from megatron_iberis.data.rows import ConcatSource, Mixture, Rows
-from megatron_iberis.data.token_files.reader import TokenFile, TokenFileWriter
+from megatron_iberis.data.token_files.reader import TokenFile
+from megatron_iberis.errors import InputError
+from tests.support.token_files import TokenFileWriter
 
 PLACES = 2500  # more than two blocks of the formula
 
@@ -98,7 +100,7 @@ def test_a_share_below_a_thousandth_is_kept_too():
 
 @pytest.mark.parametrize("weights", [[2**24, 1], [2**70, 2**70 - 1]])
 def test_weights_beyond_the_formula_are_refused(weights):
-    with pytest.raises(ValueError, match=r"leave it out, raise its weight|too many digits: round them"):
+    with pytest.raises(InputError, match=r"leave it out, raise its weight|too many digits: round them"):
         Blend(weights)
 
 

@@ -1,4 +1,6 @@
-"""The reader of .idx files takes them as hostile: any bytes give a ValueError or an index that holds together."""
+"""The reader of .idx files takes them as hostile: any bytes give an InputError or an index that holds together."""
+
+import os
 
 import numpy as np
 import pytest
@@ -6,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from megatron_iberis import _C
+from megatron_iberis.errors import InputError
 
 LENGTHS = [3, 0, 5, 1, 4]
 
@@ -25,44 +28,54 @@ def valid(path):
 
 
 def complaint(use):
-    """What the ValueError says that `use` raises, None when it raises none; other exceptions go through."""
+    """What the InputError says that `use` raises, None when it raises none; other exceptions go through."""
     try:
         use()
-    except ValueError as error:
+    except InputError as error:
         return str(error)
     return None
 
 
+def open_index(path):
+    return _C.IndexReader(path, fix="copy it again.")
+
+
+def assert_names_file_and_fix(fault):
+    assert fault is None or ("f.idx" in fault and fault.endswith(": copy it again."))
+
+
 def use_in_every_way(path):
     """Whether the index held together."""
-    if complaint(lambda: _C.IndexReader(path)):
+    if fault := complaint(lambda: open_index(path)):
+        assert_names_file_and_fix(fault)
         return False
-    reader = _C.IndexReader(path)
+    reader = open_index(path)
     last = reader.num_tokens - 1
-    probes = [0, 1, last // 3, last // 2, last, last + 1, -1, 2**63 - 1, -(2**63)]
+    inside = [token for token in (0, 1, last // 3, last // 2, last) if 0 <= token <= last]
+    for outside in (-1, last + 1, 2**63 - 1, -(2**63)):
+        with pytest.raises(ValueError, match="is not one of the"):
+            reader.documents_of(np.array([outside]))
     for use in [
-        *(lambda token=token: reader.find(token) for token in probes),
+        *(lambda token=token: reader.documents_of(np.array([token])) for token in inside),
         *(lambda i=i: reader.sequence(i) for i in range(reader.num_sequences)),
-        lambda: reader.documents_of(np.array(probes[:5])),
     ]:
-        assert "f.idx" in (complaint(use) or "f.idx")
+        assert_names_file_and_fix(complaint(use))
     if fault := complaint(reader.verify):
         assert "is damaged" in fault
         return False
-    lengths = reader.lengths.astype(np.int64)
-    starts = reader.offsets // (2 if reader.dtype_code == 8 else 4)
-    assert reader.num_tokens == lengths.sum()
-    for token in probes[:5] if reader.num_tokens else []:
-        sequence, position = reader.find(token)
-        assert 0 <= position < lengths[sequence]
-        assert starts[sequence] + position == token
+    sequences = [reader.sequence(i) for i in range(reader.num_sequences)]
+    assert [length for _, length in sequences] == reader.lengths.tolist()
+    assert reader.num_tokens == sum(reader.lengths.tolist())
+    for token, document in zip(inside, reader.documents_of(np.array(inside, np.int64)).tolist(), strict=True):
+        own = range(*reader.document_index[document : document + 2].tolist())
+        assert any(first <= token < first + length for first, length in (sequences[i] for i in own))
     return True
 
 
 def test_the_undamaged_index_holds_together(path, valid):
     path.write_bytes(valid)
     assert use_in_every_way(path)
-    assert _C.IndexReader(path).lengths.tolist() == LENGTHS
+    assert open_index(path).lengths.tolist() == LENGTHS
 
 
 @given(flips=st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 255)), min_size=1, max_size=6))
@@ -115,7 +128,18 @@ def test_every_flipped_bit_shows(path, valid):
 
 
 def test_a_folder_is_not_an_index(tmp_path):
-    with pytest.raises(ValueError, match="is not a file"):
-        _C.IndexReader(tmp_path)
-    with pytest.raises(ValueError, match="No such file"):
-        _C.IndexReader(tmp_path / "none.idx")
+    with pytest.raises(InputError, match="is not a file"):
+        open_index(tmp_path)
+    with pytest.raises(InputError, match="No such file"):
+        open_index(tmp_path / "none.idx")
+
+
+def test_a_name_that_is_no_unicode_is_told_as_it_is(tmp_path, valid):
+    """Both ways in which C++ tells the name of a file."""
+    name = os.fsdecode(b"\xff.idx")
+    (tmp_path / name).write_bytes(valid[:-1])
+    with pytest.raises(InputError, match=f"{name} is cut off"):
+        open_index(tmp_path / name)
+    with pytest.raises(NotADirectoryError) as caught:
+        _C.IndexWriter(tmp_path / name / "f.idx", 8)
+    assert caught.value.filename == str(tmp_path / name / "f.idx")

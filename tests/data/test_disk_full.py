@@ -1,88 +1,57 @@
-"""A disk that fills up ends in one sentence, with nothing new under a final name and no temporary file left."""
+"""A disk that fills up under an index: an OSError that names the file and the reason, and nothing is left behind.
 
-import os
-import resource
-import shutil
-import subprocess
-import sys
-
-import pytest
-
-from megatron_iberis.data.token_files.reader import TokenFile, TokenFileWriter
-
-# Writes `rounds` times 100,000 documents; prints what it is told when that fails.
-PROGRAM = """
-import resource, sys, numpy as np
-from megatron_iberis.data.token_files.reader import TokenFileWriter
-prefix, rounds, length, limit = sys.argv[1], *map(int, sys.argv[2:])
-if limit:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-try:
-    writer = TokenFileWriter(prefix, 1000)
-    for _ in range(rounds):
-        writer.add_documents(np.ones(100_000 * length, np.int64), np.full(100_000, length))
-    print("finalizing")
-    writer.finalize({"made": "now"})
-except ValueError as error:
-    print(error)
+What users see of it is tested where whole commands run (`tests/text/test_resume.py`, `test_merge.py`).
 """
 
+import contextlib
+import errno
+import resource
 
-def fill(prefix, rounds, length, limit):
-    command = [sys.executable, "-c", PROGRAM, str(prefix), str(rounds), str(length), str(limit)]
-    result = subprocess.run(command, capture_output=True, text=True)
-    assert (result.returncode, result.stderr) == (0, "")
-    return result.stdout
+import numpy as np
+import pytest
 
-
-def older_file(folder):
-    with TokenFileWriter(folder / "f", 1000) as writer:
-        writer.add_document([1, 2])
-        writer.finalize({"made": "before"})
+from megatron_iberis import _C
 
 
-def assert_only_the_older_file(folder):
-    assert sorted(os.listdir(folder)) == ["f.bin", "f.idx", "f.json"]
-    file = TokenFile(folder / "f")
-    assert file[0].tolist() == [1, 2]
-    assert file.manifest == {"made": "before"}
+@contextlib.contextmanager
+def files_of_at_most(size):
+    """The limit of the file size stands for the disk, so that this runs everywhere."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize(
-    ("rounds", "length", "limit", "finalizing"),
+    ("documents", "limit", "full_at"),
     [
-        (4, 20, 6_000_000, False),  # tokens, while documents are added
-        (4, 1, 1_500_000, False),  # lengths of documents, while they are added
-        (1, 4, 700_000, True),  # the last tokens, which were still in the buffer
-        (1, 1, 700_000, True),  # the index, when it is completed
+        (300_000, 1_000_000, "add"),  # the borders of documents
+        (600_000, 5_000_000, "finish"),  # the offsets: all else would fit
+        (50_000, 300_000, "finish"),  # what was still in the buffer
     ],
 )
-def test_disk_full_leaves_nothing(tmp_path, rounds, length, limit, finalizing):
-    """Every write may fail: here the limit of the file size stands for the disk, so that it runs everywhere."""
-    older_file(tmp_path)
-    said = fill(tmp_path / "f", rounds, length, limit)
-    assert ("finalizing" in said) == finalizing
-    assert f"in {tmp_path} (File too large): they need at least " in said
-    assert "free space or choose another folder" in said
-    assert_only_the_older_file(tmp_path)
-
-
-def test_full_file_system_is_named(tmp_path):
-    mount, umount = shutil.which("mount"), shutil.which("umount")
-    if os.geteuid() != 0 or not mount or not umount:
-        pytest.skip("mounting a small file system needs root")
-    if subprocess.run([mount, "-t", "tmpfs", "-o", "size=1m", "none", tmp_path], capture_output=True).returncode:
-        pytest.skip("this machine does not allow a mount")
-    try:
-        older_file(tmp_path)
-        said = fill(tmp_path / "f", 4, 20, 0)
-        assert f"in {tmp_path} (No space left on device): they need at least " in said
-        assert_only_the_older_file(tmp_path)
-    finally:
-        subprocess.run([umount, tmp_path], check=True)
+def test_a_full_disk_is_named_and_leaves_nothing(tmp_path, documents, limit, full_at):
+    writer = _C.IndexWriter(tmp_path / "f.idx", 8)
+    steps = {"add": lambda: writer.add(np.ones(documents, np.int64)), "finish": writer.finish}
+    with files_of_at_most(limit):
+        if full_at == "finish":
+            steps["add"]()
+        with pytest.raises(OSError, match="File too large") as caught:
+            steps[full_at]()
+    assert caught.value.errno == errno.EFBIG
+    assert caught.value.filename == str(tmp_path / "f.idx")
+    for use in steps.values():  # it can never be finished with a hole in it
+        with pytest.raises(ValueError, match="is closed: start a new writer"):
+            use()
+    writer.abort()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_enough_space_is_enough(tmp_path):
-    """The same program without a limit: it is the limit that the tests above are about."""
-    assert fill(tmp_path / "f", 1, 4, resource.RLIM_INFINITY) == "finalizing\n"
-    assert TokenFile(tmp_path / "f").num_tokens == 400_000
+    """The same without the limit: it is the limit that the test above is about."""
+    writer = _C.IndexWriter(tmp_path / "f.idx", 8)
+    writer.add(np.ones(600_000, np.int64))
+    writer.finish()
+    assert (tmp_path / "f.idx").stat().st_size == 34 + 20 * 600_000 + 8

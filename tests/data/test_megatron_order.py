@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from megatron_iberis._C import megatron_sample_index
 from megatron_iberis.data.order.megatron import open_megatron_order
 from megatron_iberis.data.rows import megatron_source
-from megatron_iberis.data.token_files.reader import TokenFile, TokenFileWriter
+from megatron_iberis.data.token_files.reader import TokenFile
+from megatron_iberis.errors import InputError
+from tests.support.token_files import TokenFileWriter
 
 helpers = pytest.importorskip("megatron.core.datasets.helpers_cpp", reason="megatron-core without its C++ helper")
 
@@ -152,6 +154,13 @@ def test_samples_are_those_of_megatrons_own_dataset(tmp_path, num_samples):
         assert places[0].token == batch.tokens[row][0]
         ends = file.document_of([place.token for place in places])
         assert [(p.document, p.last_document) for p in places] == [(d, d) for d in ends.tolist()]
+
+
+def test_a_file_too_short_for_a_sample_is_named(tmp_path):
+    with TokenFileWriter(tmp_path / "f", 70_000) as writer:
+        writer.add_documents(np.arange(20), [20])
+    with pytest.raises(InputError, match=r"holds 20 tokens, too few .* of 20 .*lower --model.sequence_length"):
+        open_megatron_order(TokenFile(tmp_path / "f"), 20, 1, 4)
 
 
 def test_more_samples_than_the_order_was_made_for_are_refused(tmp_path):

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megatron_iberis._C import permute
+from megatron_iberis._C import permute_range
 from megatron_iberis.data.order.concatenated import SampleOrder
+from megatron_iberis.errors import InputError
 
 MASK = 2**64 - 1
 G = 0x9E3779B97F4A7C15
@@ -31,7 +32,7 @@ def described_offset(sample, n, t, seed):
         return mix((mix((mix((seed + G) & MASK) + epoch + G) & MASK) + purpose + G) & MASK)
 
     epoch, j = divmod(sample, n // t)
-    return (key(0) % n + permute(j, n // t, key(1)) * t) % n
+    return (key(0) % n + permute_range(j, 1, n // t, key(1)).item() * t) % n
 
 
 @given(size=small, seed=seeds, epoch=st.integers(0, 5), shuffle=st.booleans())
@@ -105,7 +106,7 @@ def test_the_billionth_sample_costs_what_the_first_does():
 @pytest.mark.parametrize(("n", "t"), [(2048, 2048), (0, 1), (10, 2048)])
 def test_a_file_too_short_is_named(n, t):
     with pytest.raises(
-        ValueError, match=rf"holds {n} tokens.* one sequence of {t} .*lower --model.sequence_length or add text"
+        InputError, match=rf"holds {n:,} tokens.* one sequence of {t:,} .*lower --model.sequence_length or add text"
     ):
         SampleOrder(n, t, 1, shuffle=True)
 

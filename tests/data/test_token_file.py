@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from megatron_iberis.data.token_files.reader import TokenFile, TokenFileWriter, token_dtype
+from megatron_iberis import _C
+from megatron_iberis.data.token_files.reader import TokenFile, token_dtype
+from megatron_iberis.errors import InputError
+from tests.support.token_files import TokenFileWriter
 
 
 def write(prefix, documents=((5, 6, 7), (), (8, 9)), vocab_size=100, manifest=None):
@@ -18,10 +21,6 @@ def write(prefix, documents=((5, 6, 7), (), (8, 9)), vocab_size=100, manifest=No
             writer.add_document(np.array(document, np.int64))
         writer.finalize(manifest)
     return prefix
-
-
-def names(folder):
-    return sorted(path.name for path in folder.iterdir())
 
 
 def cut(path, bytes_off):
@@ -97,24 +96,24 @@ def test_dtype_follows_the_vocabulary():
 def test_missing_file_is_named(tmp_path, suffix):
     prefix = write(tmp_path / "f")
     (tmp_path / f"f{suffix}").unlink()
-    with pytest.raises(ValueError, match=rf"there is no .*f\{suffix}.*data_tools/preprocess.py"):
+    with pytest.raises(InputError, match=rf"there is no .*f\{suffix}.*data_tools/preprocess.py"):
         TokenFile(prefix)
 
 
 def test_cut_off_bin_is_named(tmp_path):
     prefix = write(tmp_path / "f")
     cut(tmp_path / "f.bin", 3)
-    with pytest.raises(ValueError, match=r"f\.bin is cut off: 3 of 10 bytes are missing.*preprocess"):
+    with pytest.raises(InputError, match=r"f\.bin is cut off: 3 of 10 bytes are missing.*preprocess"):
         TokenFile(prefix)
 
 
 def test_cut_off_idx_is_named(tmp_path):
     prefix = write(tmp_path / "f")
     cut(tmp_path / "f.idx", 5)
-    with pytest.raises(ValueError, match=r"f\.idx is cut off or damaged: 5 of 102 bytes are missing.*preprocess"):
+    with pytest.raises(InputError, match=r"f\.idx is cut off or damaged: 5 of 102 bytes are missing.*preprocess"):
         TokenFile(prefix)
     (tmp_path / "f.idx").write_bytes(b"MMIDIDX")
-    with pytest.raises(ValueError, match=r"f\.idx is cut off: it holds 7 bytes"):
+    with pytest.raises(InputError, match=r"f\.idx is cut off: it holds 7 bytes"):
         TokenFile(prefix)
 
 
@@ -122,7 +121,7 @@ def test_files_of_two_runs_are_not_mixed(tmp_path):
     prefix = write(tmp_path / "f")
     with open(tmp_path / "f.bin", "ab") as stream:
         stream.write(b"more")
-    with pytest.raises(ValueError, match=r"4 bytes more than .*f\.idx tells of"):
+    with pytest.raises(InputError, match=r"4 bytes more than .*f\.idx tells of"):
         TokenFile(prefix)
 
 
@@ -143,20 +142,20 @@ def test_damaged_idx_is_named(tmp_path, position, value, sentence):
     data = bytearray((tmp_path / "f.idx").read_bytes())
     data[position : position + len(value)] = value
     (tmp_path / "f.idx").write_bytes(data)
-    with pytest.raises(ValueError, match=rf"f\.idx .*{sentence}"):
+    with pytest.raises(InputError, match=rf"f\.idx .*{sentence}"):
         TokenFile(prefix)
 
 
 def test_empty_files_are_named(tmp_path):
     (tmp_path / "f.bin").touch()
     (tmp_path / "f.idx").touch()
-    with pytest.raises(ValueError, match=r"f\.idx is empty"):
+    with pytest.raises(InputError, match=r"f\.idx is empty"):
         TokenFile(tmp_path / "f")
     write(tmp_path / "g")
     header = bytearray((tmp_path / "g.idx").read_bytes()[:34])
     header[18:34] = (0).to_bytes(8, "little") + (1).to_bytes(8, "little")
     (tmp_path / "f.idx").write_bytes(header + bytes(8))
-    with pytest.raises(ValueError, match="hold no tokens"):
+    with pytest.raises(InputError, match="hold no tokens"):
         TokenFile(tmp_path / "f")
 
 
@@ -164,101 +163,57 @@ def test_empty_files_are_named(tmp_path):
 def test_damaged_manifest_is_named(tmp_path, text):
     prefix = write(tmp_path / "f")
     (tmp_path / "f.json").write_text(text, encoding="utf-8", errors="surrogateescape")
-    with pytest.raises(ValueError, match=r"f\.json .*preprocess"):
+    with pytest.raises(InputError, match=r"f\.json .*preprocess"):
         _ = TokenFile(prefix).manifest
 
 
 # Writing
 
 
-def test_nothing_has_a_final_name_before_the_end(tmp_path):
-    write(tmp_path / "f", documents=[(1,)], manifest={"run": 1})
-    before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
-    with TokenFileWriter(tmp_path / "f", 100) as writer:
-        writer.add_document([2, 3])
-        assert {name: (tmp_path / name).read_bytes() for name in before} == before
-    assert names(tmp_path) == ["f.bin", "f.idx"]  # the older manifest tells of other tokens
-    assert TokenFile(tmp_path / "f")[0].tolist() == [2, 3]
-
-
-def test_an_error_leaves_nothing(tmp_path):
-    def interrupted():
-        with TokenFileWriter(tmp_path / "f", 100) as writer:
-            writer.add_document([1])
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert names(tmp_path) == []
-
-
-def test_a_closed_writer_says_so(tmp_path):
-    with TokenFileWriter(tmp_path / "f", 100) as writer:
-        writer.add_document([1])
-    for use in (lambda: writer.add_document([1]), writer.finalize):
-        with pytest.raises(ValueError, match="is closed: start a new one"):
-            use()
-    writer.abort()
-    assert names(tmp_path) == ["f.bin", "f.idx"]
-
-
-def test_a_manifest_that_is_not_json_leaves_nothing(tmp_path):
-    with pytest.raises(TypeError):
-        write(tmp_path / "f", manifest={"a": object()})
-    assert names(tmp_path) == []
-
-
-def test_no_tokens_are_no_token_file(tmp_path):
-    with pytest.raises(ValueError, match="there are no tokens to write"):
-        write(tmp_path / "f", documents=[()])
-    assert names(tmp_path) == []
-
-
-@pytest.mark.parametrize("token", [-1, 100, 65_536 + 5])
-def test_ids_outside_the_vocabulary_are_refused(tmp_path, token):
-    with TokenFileWriter(tmp_path / "f", 100) as writer:
-        writer.add_document([1])
-        with pytest.raises(ValueError, match=f"token {token} is outside the vocabulary of 100"):
-            writer.add_document([2, token])
-    assert [sequence.tolist() for sequence in TokenFile(tmp_path / "f")] == [[1]]
-
-
 @pytest.mark.parametrize(
-    ("tokens", "lengths", "sentence"),
+    ("lengths", "kind", "sentence"),
     [
-        ([1, 2, 3], [1, 1], "sum up to 2 where there are 3"),
-        ([1, 2, 3], [4, -1], "a sequence of -1 tokens"),
-        ([1.0, 2.0], [2], "one-dimensional array of integers, not float64"),
-        ([[1, 2]], [2], "one-dimensional array of integers"),
-        ([1, 2], [[2]], "one-dimensional array of integers"),
+        (np.array([3, -1]), InputError, "a sequence of -1 tokens"),
+        (np.array([2**31]), InputError, "a sequence of 2147483648 tokens does not fit"),
+        (np.array([[2]]), ValueError, "lengths must be a one-dimensional array of integers"),
+        (np.array([2.0]), TypeError, "incompatible function arguments"),
     ],
 )
-def test_bad_arrays_are_refused(tmp_path, tokens, lengths, sentence):
-    with TokenFileWriter(tmp_path / "f", 100) as writer:
-        writer.add_document([7])
-        with pytest.raises(ValueError, match=sentence):
-            writer.add_documents(tokens, lengths)
-    assert TokenFile(tmp_path / "f").tokens(0, 1).tolist() == [7]
+def test_lengths_that_do_not_fit_are_refused_as_a_whole(tmp_path, lengths, kind, sentence):
+    writer = _C.IndexWriter(tmp_path / "f.idx", 8)
+    writer.add(np.array([7]))
+    for add in (writer.add, writer.add_document):
+        with pytest.raises(kind, match=sentence):
+            add(lengths)
+    writer.finish()
+    assert _C.IndexReader(tmp_path / "f.idx", fix="").lengths.tolist() == [7]
 
 
-def test_folder_is_made_and_a_file_in_its_place_is_named(tmp_path):
-    assert TokenFile(write(tmp_path / "a" / "b" / "f")).num_tokens == 5
-    with pytest.raises(ValueError, match=r"cannot write .*\(.*\): check the folder"):
-        write(tmp_path / "a" / "b" / "f.bin" / "f")
+@pytest.mark.parametrize("end", ["abort", "drop"])
+def test_an_index_that_is_not_finished_is_not_there(tmp_path, end):
+    writer = _C.IndexWriter(tmp_path / "f.idx", 8)
+    writer.add(np.ones(300_000, np.int64))  # more than is kept in memory
+    with pytest.raises(InputError, match="is not the index of a token file"):
+        _C.IndexReader(tmp_path / "f.idx", fix="")
+    if end == "abort":
+        writer.abort()
+    del writer
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_writer_needs_no_more_memory_for_more_documents(tmp_path):
     """Three million documents add less than 16 MB; lists of their lengths would add far more than 100 MB."""
     program = f"""
 import json, resource, numpy as np
-from megatron_iberis.data.token_files.reader import TokenFileWriter
+from megatron_iberis import _C
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-with TokenFileWriter({str(tmp_path / "f")!r}, 100) as writer:
-    part = np.ones(10_000, np.int64)
-    writer.add_documents(part, part)
-    before = peak()
-    for _ in range(300):
-        writer.add_documents(part, part)
+writer = _C.IndexWriter({str(tmp_path / "f.idx")!r}, 8)
+part = np.ones(10_000, np.int64)
+writer.add(part)
+before = peak()
+for _ in range(300):
+    writer.add(part)
+writer.finish()
 print(json.dumps(peak() - before))
 """
     grown_kb = json.loads(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True).stdout)

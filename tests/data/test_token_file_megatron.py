@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from megatron.core.datasets.indexed_dataset import IndexedDataset, IndexedDatasetBuilder
 
-from megatron_iberis.data.token_files.reader import TokenFile, TokenFileWriter
+from megatron_iberis.data.token_files.reader import TokenFile
+from tests.support.token_files import TokenFileWriter
 
 VOCAB_SIZES = {np.uint16: 65_536, np.int32: 100_000}
 # Documents of sequences of tokens; empty sequences and empty documents are allowed, a file without a token is not.

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from megatron_iberis.config import ModelConfig
 from megatron_iberis.data.order.concatenated import SampleOrder
 from megatron_iberis.data.rows import ConcatSource
-from megatron_iberis.data.token_files.reader import TokenFile, TokenFileWriter
+from megatron_iberis.data.token_files.reader import TokenFile
 from megatron_iberis.evaluation.bits_per_byte import TextLoss, evaluate
 from megatron_iberis.evaluation.unigram import unigram_loss
 from megatron_iberis.model.initialization import build_model, fill_parameters
@@ -24,6 +24,7 @@ from megatron_iberis.tokenizer import Tokenizer
 from tests.conftest import Corpus
 from tests.support.comparison import randomise
 from tests.support.ranks import Ranks, groups_of
+from tests.support.token_files import TokenFileWriter
 
 TEXTS = [
     "The moon was bright, and nobody slept.",

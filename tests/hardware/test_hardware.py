@@ -1,5 +1,7 @@
 """The peak that MFU is counted against: a table of GPUs, and a measurement for what isn't in it."""
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -7,7 +9,8 @@ import pytest
 import torch
 
 from megatron_iberis.hardware import measure as hardware
-from megatron_iberis.hardware.measure import core_share, known_gpu_flops, memory_bytes, peak_flops
+from megatron_iberis.hardware.measure import core_share, memory_bytes, peak_flops
+from megatron_iberis.hardware.peaks import known_gpu_flops
 
 CPU = torch.device("cpu")
 
@@ -52,6 +55,12 @@ def test_gpu_is_known_by_the_name_its_driver_gives(name, bf16, fp32):
 )
 def test_relative_of_a_known_gpu_is_measured_instead(name):
     assert known_gpu_flops(name, "bf16") is None
+
+
+def test_the_table_of_gpus_needs_no_torch():
+    """A plan for another machine is made where there is none."""
+    program = "import sys, megatron_iberis.hardware.peaks; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "False\n"
 
 
 def test_cpu_peak_is_measured_quickly_and_says_so():

@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugin_util import markdown_to_safe_html
 
 from megatron_iberis.config import load_recipe
-from megatron_iberis.hardware.measure import Peak
+from megatron_iberis.hardware.peaks import Peak
 from megatron_iberis.monitor.console import Console, duration, significant, step_line
 from megatron_iberis.monitor.metrics import LossAverage, Tracker, model_flops_utilization
 from megatron_iberis.monitor.monitor import Monitor, StepMetrics

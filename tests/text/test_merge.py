@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from megatron_iberis.data.token_files import merging
 from megatron_iberis.data.token_files.merging import merge
-from megatron_iberis.data.token_files.reader import TokenFile, TokenFileWriter
+from megatron_iberis.data.token_files.reader import TokenFile
 from megatron_iberis.data.token_files.verification import verify
 from megatron_iberis.text.config import PreprocessConfig
 from megatron_iberis.text.preprocess import preprocess
 from megatron_iberis.tokenizer import train
+from tests.support.token_files import TokenFileWriter
 from tests.text.conftest import Command, assert_user_error, records, write_jsonl
 
 

@@ -10,7 +10,6 @@ import numpy.typing as npt
 from megatron_iberis import _C
 from megatron_iberis.data.order.stored_index import Arrays, stored_index
 from megatron_iberis.data.token_files.reader import TokenFile
-from megatron_iberis.errors import as_input_errors
 
 
 @dataclass(frozen=True)
@@ -56,8 +55,7 @@ def open_packing(file: TokenFile, sequence_length: int) -> PackedRows:
     row_tokens = sequence_length + 1
 
     def pack() -> Arrays:
-        with as_input_errors():
-            starts, documents, cropped, padded = _C.best_fit(file.index, row_tokens)
+        starts, documents, cropped, padded = _C.best_fit(file.index, row_tokens)
         return {"starts": starts, "counts": np.array([cropped, padded], np.int64), "documents": documents}
 
     found = stored_index(file, f"best_fit-{row_tokens}", pack)

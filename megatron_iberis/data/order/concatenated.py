@@ -16,6 +16,14 @@ from megatron_iberis import _C
 from megatron_iberis.errors import InputError
 
 
+def too_few(num_tokens: int, sequence_length: int) -> str:
+    """What is wrong with a token file that is shorter than one sample."""
+    return (
+        f"the token file holds {num_tokens:,} tokens, too few for one sequence of {sequence_length:,} and the token "
+        "after it: lower --model.sequence_length or add text."
+    )
+
+
 @dataclass(frozen=True)
 class SampleOrder:
     """The samples of a file of `num_tokens` tokens (N), cut into sequences of `sequence_length` (T).
@@ -32,6 +40,8 @@ class SampleOrder:
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**64:
             raise InputError(f"the seed {self.seed} is not in 0 .. 2^64 - 1: choose a smaller one.")
+        if self.num_tokens <= self.sequence_length:
+            raise InputError(too_few(self.num_tokens, self.sequence_length))
         self.offsets(0, 0)  # refuses impossible lengths
 
     @property

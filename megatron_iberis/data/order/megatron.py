@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from megatron_iberis import _C
+from megatron_iberis.data.order.concatenated import too_few
 from megatron_iberis.data.order.stored_index import Arrays, stored_index
 from megatron_iberis.data.token_files.reader import TokenFile
-from megatron_iberis.errors import InputError, as_input_errors
+from megatron_iberis.errors import InputError
 
 _OWN_SHUFFLE_BELOW = 0.80
 
@@ -59,6 +60,8 @@ def open_megatron_order(file: TokenFile, sequence_length: int, seed: int, num_sa
 
     Raises InputError when the file is too short for a sample, or the order can be written nowhere.
     """
+    if file.num_tokens <= sequence_length:
+        raise InputError(too_few(file.num_tokens, sequence_length))
 
     def make() -> Arrays:
         return _make(file, sequence_length, seed, num_samples)
@@ -79,8 +82,7 @@ def _make(file: TokenFile, length: int, seed: int, num_samples: int) -> Arrays:
     for part in parts:
         random.shuffle(part)
     documents = np.concatenate(parts)
-    with as_input_errors():
-        begins = _C.megatron_sample_index(np.ascontiguousarray(file.lengths), documents, length)
+    begins = _C.megatron_sample_index(np.ascontiguousarray(file.lengths), documents, length)
     total = len(begins) - 1
     borders = [0, before_last, total] if last_by_itself else [0, total]
     dtype = np.uint32 if total < np.iinfo(np.uint32).max - 1 else np.int64

@@ -13,15 +13,14 @@ from typing import IO, Any
 
 import numpy as np
 
-from megatron_iberis import _C
 from megatron_iberis.data.token_files.inspection import open_token_file
+from megatron_iberis.data.token_files.manifest import report, sha256
 from megatron_iberis.data.token_files.reader import TokenFile
+from megatron_iberis.data.token_files.writer import index_writer
 from megatron_iberis.errors import InputError
 from megatron_iberis.storage.work_folder import WorkFolder, write_json
-from megatron_iberis.text.config import SUFFIX, TRAIN
-from megatron_iberis.text.finishing import DTYPE_CODES, sha256
-from megatron_iberis.text.summary import report
 
+_SPLIT, _SUFFIX = "train", "_text_document"  # what a file is said to be, and how its name ends
 _BLOCK = 8 << 20  # bytes
 _CHUNK = 1 << 20  # documents
 
@@ -33,19 +32,18 @@ def merge(prefixes: Sequence[str], output_prefix: str, progress: Callable[[int, 
     dtypes) or the disk is full.
     """
     files = [open_token_file(prefix) for prefix in prefixes]
-    suffix = SUFFIX[TRAIN]
-    output = output_prefix.removesuffix(suffix) + suffix
+    output = output_prefix.removesuffix(_SUFFIX) + _SUFFIX
     _check(files, output)
-    work = WorkFolder(output.removesuffix(suffix), {}, resume=False)
+    work = WorkFolder(output.removesuffix(_SUFFIX), {}, resume=False)
     try:
         with (work.path / "bin").open("wb") as out:
             digest = _copy(files, out, progress)
         _write_index(files, work.path / "idx")
-        moves: dict[str, str | None] = {f"{suffix}.bin": "bin", f"{suffix}.idx": "idx"}
+        moves: dict[str, str | None] = {f"{_SUFFIX}.bin": "bin", f"{_SUFFIX}.idx": "idx"}
         if files[0].manifest is not None:
             hashes = {"bin": digest, "idx": sha256(work.path / "idx")}
             write_json(work.path / "json", _manifest(files, hashes))
-            moves[f"{suffix}.json"] = "json"
+            moves[f"{_SUFFIX}.json"] = "json"
         work.publish({}, moves)
     except OSError as error:
         raise InputError(f"cannot write {output} ({error.strerror}): free space or choose another folder.") from error
@@ -90,14 +88,10 @@ def _copy(files: list[TokenFile], out: IO[bytes], progress: Callable[[int, int],
 
 
 def _write_index(files: list[TokenFile], path: Path) -> None:
-    writer = _C.IndexWriter(path, DTYPE_CODES[files[0].dtype.itemsize])
-    try:
+    with index_writer(path, files[0].dtype) as writer:
         for file in files:
             for lengths, single in _documents(file):
                 (writer.add if single else writer.add_document)(lengths)
-        writer.finish()
-    finally:
-        writer.abort()  # nothing after finish()
 
 
 def _documents(file: TokenFile) -> Iterator[tuple[np.ndarray, bool]]:
@@ -122,7 +116,7 @@ def _manifest(files: list[TokenFile], hashes: dict[str, str]) -> dict[str, Any]:
     for manifest in manifests:
         total.update({name: manifest.get(name, 0) for name in _COUNTS})
     return {
-        "split": "/".join(sorted({manifest.get("split", TRAIN) for manifest in manifests})),
+        "split": "/".join(sorted({manifest.get("split", _SPLIT) for manifest in manifests})),
         "tokenizer": manifests[0].get("tokenizer"),
         "vocab_size": manifests[0].get("vocab_size"),
         **report(**total),

@@ -1,7 +1,7 @@
 """Token files: tokenised documents one after the other in PREFIX.bin, where each begins in PREFIX.idx.
 
-* The format is Megatron's (layout: csrc/token_file/idx_format.h): megatron-core's `IndexedDataset` reads what is
-  written here, and what its builder writes is read here.
+* The format is Megatron's (layout: csrc/token_file/idx_format.h): megatron-core's `IndexedDataset` reads what
+  `preprocess` and `merge` write, and what its builder writes is read here.
 * Tokens are uint16 for vocabularies up to 65,536 ids, int32 above.
 * Beside them lies PREFIX.json, the manifest: how the file was made, as whoever made it wants to record it.
 * Nothing is loaded: both files are mapped into memory, so opening takes the same time for any size.
@@ -9,29 +9,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
 import mmap
 import os
-import secrets
-from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from megatron_iberis import _C
-from megatron_iberis.errors import InputError, as_input_errors
+from megatron_iberis.errors import InputError
 
-_CODE_OF_DTYPE: dict[np.dtype[Any], int] = {np.dtype(np.uint16): 8, np.dtype(np.int32): 4}
-_DTYPE_OF_CODE = {code: dtype for dtype, code in _CODE_OF_DTYPE.items()}
+DTYPE_OF_CODE: dict[int, np.dtype[Any]] = {8: np.dtype(np.uint16), 4: np.dtype(np.int32)}  # in a .idx
 _REMAKE = "make it again with data_tools/preprocess.py, or copy it again."
 
-Lengths = npt.NDArray[np.int64]
 Tokens = npt.NDArray[np.uint16] | npt.NDArray[np.int32]
 
 
@@ -57,9 +50,8 @@ class TokenFile:
                     f"there is no {self.prefix}{suffix}: give the path of a token file without .bin and .idx "
                     "or make one with data_tools/preprocess.py."
                 )
-        with as_input_errors():
-            self.index = _C.IndexReader(self.prefix + ".idx")
-        self.dtype = _DTYPE_OF_CODE[self.index.dtype_code]
+        self.index = _C.IndexReader(self.prefix + ".idx", fix=_REMAKE)
+        self.dtype = DTYPE_OF_CODE[self.index.dtype_code]
         self.num_sequences = self.index.num_sequences
         self.num_documents = self.index.num_documents
         self.num_tokens = self.index.num_tokens
@@ -120,8 +112,7 @@ class TokenFile:
 
     def verify(self) -> None:
         """Reads the whole index; InputError naming the first sequence or document that is wrong."""
-        with as_input_errors():
-            self.index.verify()
+        self.index.verify()
 
     @cached_property
     def manifest(self) -> dict[str, Any] | None:
@@ -143,154 +134,3 @@ def _open(path: str) -> Any:
         return open(path, "rb")
     except OSError as error:
         raise InputError(f"cannot open {path} ({error.strerror}): check its name and rights.") from error
-
-
-class TokenFileWriter:
-    """Writes a token file, document by document, in constant memory.
-
-    Everything goes to temporary names in the same folder (`PREFIX.bin.*.tmp` and so on); finalize() syncs them to
-    the disk and renames them, the .idx last, so under the final names there is a whole token file or none. As a
-    context manager it finalizes at the end of the block, or removes the temporary files when the block raises.
-    (Only `kill -9` leaves them behind; they can be deleted.)
-
-    Raises InputError with the fix for ids outside the vocabulary and when the disk is full or not writable.
-    """
-
-    def __init__(self, prefix: str | os.PathLike[str], vocab_size: int) -> None:
-        self.prefix = os.fspath(prefix)
-        self.vocab_size = vocab_size
-        self.dtype = token_dtype(vocab_size)
-        unique = f".{os.getpid()}-{secrets.token_hex(4)}.tmp"
-        self._temporary = {suffix: self.prefix + suffix + unique for suffix in (".bin", ".json", ".idx")}
-        self._cleanup = contextlib.ExitStack()  # what abort() has to undo
-        self._closed = False
-        self._bytes = 42  # of .bin and .idx so far: an empty index, to which each sequence and document add 20
-        with self._writing():
-            Path(self.prefix).parent.mkdir(parents=True, exist_ok=True)
-            for path in self._temporary.values():
-                self._cleanup.callback(Path(path).unlink, missing_ok=True)
-            self._bin = open(self._temporary[".bin"], "xb", buffering=1 << 20)  # noqa: SIM115 (abort closes it)
-            self._cleanup.callback(_close_quietly, self._bin)
-            self._index = _C.IndexWriter(self._temporary[".idx"], _CODE_OF_DTYPE[self.dtype])
-            self._cleanup.callback(self._index.abort)
-
-    def add_document(self, tokens: npt.ArrayLike, sequence_lengths: npt.ArrayLike | None = None) -> None:
-        """Adds one document of `tokens` [n]: one sequence, or sequences of these lengths, which sum up to n."""
-        ids = self._checked_ids(tokens)
-        lengths = _checked_lengths([len(ids)] if sequence_lengths is None else sequence_lengths, len(ids))
-        self._add(self._index.add_document, ids, lengths)
-
-    def add_documents(self, tokens: npt.ArrayLike, lengths: npt.ArrayLike) -> None:
-        """Adds len(lengths) documents of one sequence each, one after the other in `tokens` [sum(lengths)]."""
-        ids = self._checked_ids(tokens)
-        self._add(self._index.add, ids, _checked_lengths(lengths, len(ids)))
-
-    def finalize(self, manifest: dict[str, Any] | None = None) -> None:
-        """Puts the file under its final names, with `manifest` as PREFIX.json; replaces an older token file."""
-        manifest_text = None if manifest is None else json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
-        with self._writing():
-            if self._index.num_tokens == 0:
-                self.abort()
-                raise InputError(f"there are no tokens to write to {self.prefix}.bin: give input that holds text.")
-            self._bin.flush()
-            os.fsync(self._bin.fileno())
-            self._bin.close()
-            self._index.finish()
-            if manifest_text is not None:
-                _write_synced(self._temporary[".json"], manifest_text)
-            self._rename()
-        self._cleanup.pop_all()
-        self._closed = True
-
-    def abort(self) -> None:
-        """Removes the temporary files; nothing after finalize()."""
-        self._closed = True
-        self._cleanup.close()
-
-    def __enter__(self) -> TokenFileWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None and not self._closed:
-                self.finalize()
-        finally:
-            self.abort()
-
-    def _add(self, add_to_index: Callable[[Lengths], None], ids: Tokens, lengths: Lengths) -> None:
-        self._bytes += ids.nbytes + 20 * len(lengths)
-        with self._writing():
-            add_to_index(lengths)  # first, as it refuses lengths that do not fit
-            self._bin.write(ids.data)
-
-    def _rename(self) -> None:
-        # The old index goes first: no reader may ever pair it with the new tokens.
-        for suffix in (".idx", ".json"):
-            Path(self.prefix + suffix).unlink(missing_ok=True)
-        for suffix, temporary in self._temporary.items():
-            if os.path.exists(temporary):  # there may be no manifest
-                os.replace(temporary, self.prefix + suffix)
-        folder = os.open(Path(self.prefix).parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Around all that writes: refuses a writer that is closed, cleans up after a disk that refuses."""
-        if self._closed:
-            raise ValueError(f"the writer of {self.prefix}.bin is closed: start a new one.")
-        try:
-            yield
-        except OSError as error:
-            self.abort()
-            raise InputError(self._explain(error)) from error
-
-    def _explain(self, error: OSError) -> str:
-        folder = Path(self.prefix).parent.absolute()
-        what = f"cannot write {self.prefix}.bin and .idx in {folder} ({error.strerror})"
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return f"{what}: check the folder and its rights, or choose another."
-        return f"{what}: they need at least {self._bytes:,} bytes there: free space or choose another folder."
-
-    def _checked_ids(self, tokens: npt.ArrayLike) -> Tokens:
-        ids = _integers(tokens, "tokens")
-        if ids.size:
-            low, high = int(ids.min()), int(ids.max())
-            if low < 0 or high >= self.vocab_size:
-                raise InputError(
-                    f"token {low if low < 0 else high} is outside the vocabulary of {self.vocab_size:,}: "
-                    "give the vocabulary size of the tokenizer that made the tokens."
-                )
-        return np.ascontiguousarray(ids, self.dtype)
-
-
-def _integers(values: npt.ArrayLike, name: str) -> npt.NDArray[np.integer]:
-    array = np.asarray(values)
-    if array.ndim != 1 or (array.dtype.kind not in "iu" and array.size):
-        raise InputError(
-            f"{name} must be a one-dimensional array of integers, not {array.dtype} {list(array.shape)}."
-        )
-    return array
-
-
-def _checked_lengths(lengths: npt.ArrayLike, tokens: int) -> Lengths:
-    array = _integers(lengths, "lengths").astype(np.int64)
-    if (total := int(array.sum())) != tokens:
-        raise ValueError(f"the lengths sum up to {total:,} where there are {tokens:,} tokens: they must agree.")
-    return array
-
-
-def _write_synced(path: str, text: str) -> None:
-    with open(path, "x", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _close_quietly(stream: IO[bytes]) -> None:
-    with contextlib.suppress(OSError):  # a full disk refuses what is still in the buffer
-        stream.close()

@@ -7,9 +7,9 @@ import hashlib
 import numpy as np
 
 from megatron_iberis.data.token_files.inspection import check_tokenizer
+from megatron_iberis.data.token_files.manifest import sha256
 from megatron_iberis.data.token_files.reader import TokenFile
 from megatron_iberis.errors import InputError
-from megatron_iberis.text.finishing import sha256
 from megatron_iberis.tokenizer import Tokenizer
 
 _BLOCK = 8 << 20  # bytes
