@@ -40,9 +40,7 @@ def measure(folder: Path, steps: int, every: int) -> None:
     device = start_process_group(recipe.parallel.timeout_minutes)
     groups = ParallelGroups.create()
     engine = Engine(recipe, groups, device)
-    state = engine.optimizer.state
-    layout, shards = engine.layout, engine.shards
-    writer = CheckpointWriter(folder / "checkpoints", recipe, None, layout, state, shards, groups, engine.replicated)
+    writer = CheckpointWriter(folder / "checkpoints", recipe, None, engine.state)
     times: dict[str, list[float]] = {"saves": [], "is after one that saves": [], "neither": []}
     for step in range(-2, steps):  # two to warm up
         batches = random_batches(recipe.train.device_batch, recipe.model.sequence_length, engine.accumulation, step)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from megatron_iberis.checkpoint import files, verify
 from megatron_iberis.checkpoint.save import FORMAT
 from megatron_iberis.checkpoint.snapshot import STATES
 from megatron_iberis.errors import InputError
-from megatron_iberis.model.parameters import Shard
 from megatron_iberis.parallel.node import ranks_on_this_node
-from megatron_iberis.sharding.layout import FlatTensor, fill_pieces
+from megatron_iberis.sharding.layout import fill_pieces
+from megatron_iberis.sharding.state import TrainingState
 
 
 class TensorFiles(Mapping[str, torch.Tensor]):
@@ -75,23 +75,18 @@ class Checkpoint:
         self.weights = TensorFiles([])
         self._held.close()
 
-    def restore_optimizer(
-        self,
-        layout: list[FlatTensor],
-        state: MutableMapping[torch.Tensor, dict[str, Any]],
-        shards: Mapping[str, Shard],
-    ) -> None:
+    def restore_optimizer(self, state: TrainingState) -> None:
         """Fills the optimizer's state of this rank's flat tensors, whatever the layout that saved it was."""
         stored = TensorFiles(sorted(self.folder.glob("optimizer-*.safetensors")))
-        for flat in layout:
+        for flat in state.layout:
             parts = STATES["matrix" if flat.kind == "matrix" else "other"]
             restored: dict[str, Any] = {}
             for part in parts:
                 restored[part] = torch.zeros_like(flat.tensor.detach())
-                fill_pieces(restored[part], flat.pieces, shards, _Part(stored, part))
+                fill_pieces(restored[part], flat.pieces, state.shards, _Part(stored, part))
             if flat.kind != "matrix":
                 restored["step"] = torch.tensor(float(self.optimizer_step), device=flat.tensor.device)
-            state[flat.tensor] = restored
+            state.optimizer[flat.tensor] = restored
 
     def restore_random_state(self) -> None:
         """Sets torch's random state to rank 0's when it saved."""

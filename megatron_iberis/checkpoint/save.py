@@ -19,25 +19,22 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
-import torch
 import torch.distributed as dist
 from safetensors.torch import save_file
 
 from megatron_iberis.checkpoint import files
-from megatron_iberis.checkpoint.snapshot import Camera, Snapshot
+from megatron_iberis.checkpoint.snapshot import Snapshot, take_snapshot
 from megatron_iberis.checkpoint.verify import Record, describe, write_manifest
 from megatron_iberis.config import Recipe, save_recipe
 from megatron_iberis.errors import InputError
-from megatron_iberis.model.parameters import Shard
 from megatron_iberis.parallel.agreement import raise_on_any_rank
-from megatron_iberis.parallel.groups import ParallelGroups
-from megatron_iberis.sharding.layout import FlatTensor
+from megatron_iberis.sharding.state import TrainingState
 
 FORMAT = 1
 T = TypeVar("T")
@@ -56,9 +53,8 @@ class Outcome:
 class CheckpointWriter:
     """Writes the checkpoints of one run. Made and called by all ranks together.
 
-    layout, state: the optimizer's flat tensors, and its state by tensor. replicated: no ZeRO. on_progress:
-    called from the thread that saves, file by file. Raises InputError on all ranks when another run is writing to
-    `root`, or one of the ranks does not see that folder.
+    on_progress: called from the thread that saves, file by file. Raises InputError on all ranks when another run is
+    writing to `root`, or one of the ranks does not see that folder.
     """
 
     def __init__(
@@ -66,21 +62,16 @@ class CheckpointWriter:
         root: Path,
         recipe: Recipe,
         tokenizer: Path | None,
-        layout: list[FlatTensor],
-        state: Mapping[torch.Tensor, dict[str, Any]],
-        shards: dict[str, Shard],
-        groups: ParallelGroups,
-        replicated: bool,
+        state: TrainingState,
         on_progress: Callable[[], None] = lambda: None,
     ) -> None:
         self._on_progress = on_progress
-        self.root, self.recipe, self.tokenizer = root, recipe, tokenizer
+        self.root, self.recipe, self.tokenizer, self.state = root, recipe, tokenizer, state
         self.rank, self.lead = dist.get_rank(), dist.get_rank() == 0
         self._claim: int | None = None
         raise_on_any_rank(self._take_claim() if self.lead else None)
         self._group = dist.new_group(backend="gloo")
         self._check_shared()
-        self._camera = Camera(layout, state, shards, groups, replicated)
         self._thread: threading.Thread | None = None
         self._ended: SimpleQueue[Outcome] = SimpleQueue()
 
@@ -89,7 +80,7 @@ class CheckpointWriter:
         started, in_flight = time.monotonic(), self._thread is not None and self._thread.is_alive()
         self._wait()
         waited = time.monotonic() - started if in_flight else 0.0
-        snapshot = self._camera.take(step)
+        snapshot = take_snapshot(self.state, step)
         # a daemon: it must not keep a process alive whose other ranks are gone
         self._thread = threading.Thread(target=self._save, args=(snapshot,), name="checkpoint", daemon=True)
         self._thread.start()

@@ -7,16 +7,11 @@ tensor is cut: a reader needs no layout.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
-from megatron_iberis.model.parameters import Shard
-from megatron_iberis.parallel.groups import ParallelGroups
-from megatron_iberis.sharding.exchange import Exchange
-from megatron_iberis.sharding.layout import FlatTensor
+from megatron_iberis.sharding.state import TrainingState
 
 STATES = {"matrix": ("momentum",), "other": ("mean", "square")}
 
@@ -32,51 +27,30 @@ class Snapshot:
     random_state: dict[str, torch.Tensor]
 
 
-class Camera:
-    """Takes snapshots of one run. Made and called by all ranks together.
+def take_snapshot(state: TrainingState, step: int) -> Snapshot:
+    """The state as it is now, after `step` steps. Called by all ranks together."""
+    weights: dict[str, torch.Tensor] = {}
+    optimizer: dict[str, torch.Tensor] = {}
+    for kind, parts in STATES.items():
+        tensors = [flat.tensor for flat in state.layout if ("matrix" if flat.kind == "matrix" else "other") == kind]
+        if not tensors:
+            continue
+        exchange = state.exchange(tensors, _numel)
+        flats = [tensor.detach() for tensor in tensors]
+        weights.update(_on_cpu(exchange.gather(flats, torch.float32)))
+        for part in parts:
+            found = _on_cpu(exchange.gather([_state_of(state, flat, part) for flat in flats], torch.float32))
+            optimizer.update({f"{name}.{part}": tensor for name, tensor in found.items()})
+    counts = [int(s["step"].item()) for s in state.optimizer.values() if "step" in s]
+    return Snapshot(step, counts[0] if counts else 0, weights, optimizer, _random_state())
 
-    layout, state: the optimizer's flat tensors, and its state by tensor. replicated: no ZeRO.
-    """
 
-    def __init__(
-        self,
-        layout: list[FlatTensor],
-        state: Mapping[torch.Tensor, dict[str, Any]],
-        shards: dict[str, Shard],
-        groups: ParallelGroups,
-        replicated: bool,
-    ) -> None:
-        self.state = state
-        self.flats = {
-            "matrix": [flat for flat in layout if flat.kind == "matrix"],
-            "other": [flat for flat in layout if flat.kind != "matrix"],
-        }
-        self.exchanges = {
-            kind: Exchange([flat.pieces for flat in flats], shards, groups, replicated, _numel)
-            for kind, flats in self.flats.items()
-            if flats
-        }
-
-    def take(self, step: int) -> Snapshot:
-        """The state as it is now, after `step` steps."""
-        weights: dict[str, torch.Tensor] = {}
-        optimizer: dict[str, torch.Tensor] = {}
-        for kind, exchange in self.exchanges.items():
-            flats = [flat.tensor.detach() for flat in self.flats[kind]]
-            weights.update(_on_cpu(exchange.gather(flats, torch.float32)))
-            for part in STATES[kind]:
-                states = [self._state_of(flat, part) for flat in flats]
-                found = _on_cpu(exchange.gather(states, torch.float32))
-                optimizer.update({f"{name}.{part}": tensor for name, tensor in found.items()})
-        counts = [int(s["step"].item()) for s in self.state.values() if "step" in s]
-        return Snapshot(step, counts[0] if counts else 0, weights, optimizer, _random_state())
-
-    def _state_of(self, flat: torch.Tensor, part: str) -> torch.Tensor:
-        for tensor, state in self.state.items():
-            if tensor.data_ptr() == flat.data_ptr() and part in state:
-                found: torch.Tensor = state[part]
-                return found
-        return torch.zeros_like(flat)  # before the first step
+def _state_of(state: TrainingState, flat: torch.Tensor, part: str) -> torch.Tensor:
+    for tensor, parts in state.optimizer.items():
+        if tensor.data_ptr() == flat.data_ptr() and part in parts:
+            found: torch.Tensor = parts[part]
+            return found
+    return torch.zeros_like(flat)  # before the first step
 
 
 def _numel(shape: tuple[int, ...]) -> float:

@@ -61,22 +61,12 @@ def _run(recipe: Recipe, inputs: Inputs, device: torch.device, heartbeat: Heartb
         notes += check_same_run(recipe, inputs.tokenizer, checkpoint.folder)
     raise_on_any_rank(_guarded(lambda: _prepare_folder(recipe, folder)) if dist.get_rank() == 0 else None)
     engine = Engine(recipe, groups, device, checkpoint.weights if checkpoint else None, heartbeat)
-    state = engine.optimizer.state
     if checkpoint:
-        checkpoint.restore_optimizer(engine.layout, state, engine.shards)
+        checkpoint.restore_optimizer(engine.state)
         checkpoint.restore_random_state()
         checkpoint.close()
-    writer = CheckpointWriter(
-        folder / "checkpoints",
-        recipe,
-        Path(recipe.data.tokenizer),
-        engine.layout,
-        state,
-        engine.shards,
-        groups,
-        engine.replicated,
-        heartbeat.touch,
-    )
+    tokenizer = Path(recipe.data.tokenizer)
+    writer = CheckpointWriter(folder / "checkpoints", recipe, tokenizer, engine.state, heartbeat.touch)
     first_step = checkpoint.step if checkpoint else 0
     monitor = _start_monitor(recipe, inputs, folder, first_step, engine, peak) if peak else None
     if monitor:

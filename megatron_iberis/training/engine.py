@@ -19,7 +19,8 @@ from megatron_iberis.parallel.groups import ParallelGroups
 from megatron_iberis.parallel.third_party import deepspeed_starting
 from megatron_iberis.parallel.topology import DeepSpeedTopology
 from megatron_iberis.resilience.heartbeat import Heartbeat
-from megatron_iberis.sharding.layout import FlatTensor, fill_pieces, flat_layout
+from megatron_iberis.sharding.layout import fill_pieces, flat_layout
+from megatron_iberis.sharding.state import TrainingState
 from megatron_iberis.training.objectives import Figures, NextToken, Objective
 from megatron_iberis.training.optimizer import IberisOptimizer
 from megatron_iberis.training.schedule import lr_multiplier, muon_momentum
@@ -46,6 +47,7 @@ class StepResult:
 class Engine:
     """A model in training: forward, backward, reduction, clip, update, by DeepSpeed, on the recipe's layout.
 
+    `state`: what it trains, for checkpoints.
     weights: full tensors by canonical name to start from; a new model's by default. heartbeat: is told how far
     it gets.
     """
@@ -65,21 +67,21 @@ class Engine:
         model.register_forward_pre_hook(
             lambda *_: self.heartbeat.beat()
         )  # training, validation, sampling: it gets on
-        self.shards = {shard.name: shard for shard in shards(model)}
+        by_name = {shard.name: shard for shard in shards(model)}
         if weights is None:
-            weights = InitialWeights(self.shards.values(), recipe.train.seed)
-        fill_parameters(self.shards.values(), weights)
-        self.optimizer = IberisOptimizer(self.shards.values(), recipe.optimizer, recipe.model.width)
+            weights = InitialWeights(by_name.values(), recipe.train.seed)
+        fill_parameters(by_name.values(), weights)
+        self.optimizer = IberisOptimizer(by_name.values(), recipe.optimizer, recipe.model.width)
         self.topology = DeepSpeedTopology(groups)
         self.deepspeed = self._start_deepspeed(model)
-        self.layout: list[FlatTensor] = flat_layout(self.deepspeed.optimizer, self.shards.values())
-        self.replicated = recipe.parallel.zero_stage == 0
-        self.optimizer.bind(self.layout, groups, self.replicated)
+        layout = flat_layout(self.deepspeed.optimizer, by_name.values())
+        self.state = TrainingState(layout, self.optimizer.state, by_name, groups, recipe.parallel.zero_stage == 0)
+        self.optimizer.bind(self.state)
         if recipe.train.dtype == "bf16":
             # DeepSpeed made the fp32 master weights from the bf16 ones: give them their full precision.
             with torch.no_grad():
-                for flat in self.layout:
-                    fill_pieces(flat.tensor, flat.pieces, self.shards, weights)
+                for flat in layout:
+                    fill_pieces(flat.tensor, flat.pieces, by_name, weights)
 
     def _start_deepspeed(self, model: Iberis) -> Any:
         import deepspeed

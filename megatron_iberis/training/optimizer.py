@@ -17,9 +17,7 @@ from torch.optim.adamw import adamw
 
 from megatron_iberis.config import OptimizerConfig
 from megatron_iberis.model.parameters import Shard
-from megatron_iberis.parallel.groups import ParallelGroups
-from megatron_iberis.sharding.exchange import Exchange
-from megatron_iberis.sharding.layout import FlatTensor
+from megatron_iberis.sharding.state import TrainingState
 from megatron_iberis.training.muon import cost, muon_directions
 
 
@@ -47,17 +45,13 @@ class IberisOptimizer(torch.optim.Optimizer):
                 groups.append({"params": parameters, "kind": kind, "peak_lr": rate, "lr": rate, "momentum": 0.0})
         super().__init__(groups, {})
         self._groups = list(self.param_groups)
-        self._exchanges: dict[tuple[int, ...], Exchange] = {}
         self.should_step: Callable[[], bool] = lambda: True
         """Asked when DeepSpeed has reduced and clipped: False leaves weights and state exactly as they are."""
-        self._bound: tuple[dict[int, FlatTensor], ParallelGroups, bool] | None = None
+        self._training_state: TrainingState | None = None
 
-    def bind(self, layout: Iterable[FlatTensor], groups: ParallelGroups, replicated: bool) -> None:
-        """Tells which pieces of which matrices the tensors hold that `step` will meet.
-
-        replicated: every data-parallel rank holds everything, that is, no ZeRO.
-        """
-        self._bound = ({id(flat.tensor): flat for flat in layout}, groups, replicated)
+    def bind(self, state: TrainingState) -> None:
+        """Tells which pieces of which matrices the tensors hold that `step` will meet."""
+        self._training_state = state
 
     def set_schedule(self, multiplier: float, momentum: float) -> None:
         """Sets the rates to `multiplier` times their peak, and Muon's momentum, for the next step."""
@@ -83,6 +77,7 @@ class IberisOptimizer(torch.optim.Optimizer):
                 self._adamw(group)
 
     def _muon(self, group: dict[str, Any]) -> None:
+        assert self._training_state, "bind() comes before the first step"
         tensors: list[torch.Tensor] = group["params"]
         momentum, dtype = group["momentum"], self.config.newton_schulz_dtype
         directions = []
@@ -95,21 +90,12 @@ class IberisOptimizer(torch.optim.Optimizer):
             directions.append(gradient.lerp(buffer, momentum))  # Nesterov
         updates = muon_directions(
             directions,
-            self._exchange(tensors),
+            self._training_state.exchange(tensors, cost),
             self.config.newton_schulz_steps,
             torch.bfloat16 if dtype == "bf16" else torch.float32,
         )
         for p, update in zip(tensors, updates, strict=True):
             p.add_(update, alpha=-group["lr"])
-
-    def _exchange(self, tensors: list[torch.Tensor]) -> Exchange:
-        assert self._bound, "bind() comes before the first step"
-        layout, groups, replicated = self._bound
-        key = tuple(id(p) for p in tensors)
-        if key not in self._exchanges:
-            pieces = [layout[i].pieces for i in key]
-            self._exchanges[key] = Exchange(pieces, self.shards, groups, replicated, cost)
-        return self._exchanges[key]
 
     def _adamw(self, group: dict[str, Any]) -> None:
         tensors = [p for p in group["params"] if p.grad is not None]

@@ -34,8 +34,7 @@ def writer_of(root: Path, wanted: Recipe) -> tuple[Any, CheckpointWriter]:
 
     groups = groups_of(wanted.parallel.tp)
     engine = Engine(wanted, groups, torch.device("cpu"))
-    state, pieces = engine.optimizer.state, engine.shards
-    return engine, CheckpointWriter(root, wanted, None, engine.layout, state, pieces, groups, engine.replicated)
+    return engine, CheckpointWriter(root, wanted, None, engine.state)
 
 
 def saved_while_the_weights_change(root: Path, parallel: dict[str, Any]) -> None:
@@ -50,11 +49,11 @@ def saved_while_the_weights_change(root: Path, parallel: dict[str, Any]) -> None
     CheckpointWriter._write = slowly  # type: ignore[method-assign]
     try:
         for step in (1, 2):
-            for flat in engine.layout:
+            for flat in engine.state.layout:
                 flat.tensor.detach().fill_(float(step))
             waited = writer.save(step)
             assert (waited > 0) == (step == 2), "the second save waits for the first, and says so"
-            for flat in engine.layout:
+            for flat in engine.state.layout:
                 flat.tensor.detach().fill_(-1.0)
         assert [outcome.step for outcome in writer.outcomes()] == [1]
         writer.finish()

@@ -18,14 +18,14 @@ def survey(layout: Layout, dtype: str) -> dict[str, Any]:
     running = engine(recipe(layout, dtype), start_weights())
     tokens = torch.arange(8 * 16).view(8, 16) % 61
     running.step(0, own_micro_batches(running, tokens, tokens.roll(-1, 1)))
-    with zero.GatheredParameters([s.parameter for s in running.shards.values()], enabled=layout.stage == 3):
-        model = {name: shard.parameter.detach().clone() for name, shard in running.shards.items()}
+    with zero.GatheredParameters([s.parameter for s in running.state.shards.values()], enabled=layout.stage == 3):
+        model = {name: shard.parameter.detach().clone() for name, shard in running.state.shards.items()}
     seen = {name: torch.zeros(tensor.numel(), dtype=torch.int64) for name, tensor in model.items()}
-    for flat in running.layout:
+    for flat in running.state.layout:
         assert flat.tensor.dtype == torch.float32
         covered = torch.zeros(flat.tensor.numel(), dtype=torch.int64)
         for piece in flat.pieces:
-            assert running.shards[piece.name].kind == flat.kind
+            assert running.state.shards[piece.name].kind == flat.kind
             place = slice(piece.flat_start, piece.flat_start + piece.length)
             part = slice(piece.start, piece.start + piece.length)
             covered[place] += 1

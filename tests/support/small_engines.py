@@ -10,7 +10,6 @@ import torch
 from megatron_iberis.config import ModelConfig, OptimizerConfig, ParallelConfig, Recipe, TrainConfig
 from megatron_iberis.data.batches import Batch
 from megatron_iberis.model.reference import ReferenceIberis
-from megatron_iberis.sharding.exchange import Exchange
 from megatron_iberis.training.engine import Engine, StepResult
 from tests.support.comparison import randomise
 from tests.support.ranks import groups_of
@@ -90,14 +89,17 @@ def engine(recipe: Recipe, weights: dict[str, torch.Tensor] | None = None) -> En
 
 def master_weights(engine: Engine) -> dict[str, torch.Tensor]:
     """The full tensors that this rank owns, from the fp32 tensors that the optimizer updates."""
-    return full_tensors(engine, [flat.tensor.detach() for flat in engine.layout])
+    return full_tensors(engine, [flat.tensor.detach() for flat in engine.state.layout])
 
 
 def full_tensors(engine: Engine, flats: list[torch.Tensor]) -> dict[str, torch.Tensor]:
     """The full tensors that this rank owns, from flat ones that are laid out as the optimizer's are."""
-    pieces = [flat.pieces for flat in engine.layout]
-    exchange = Exchange(pieces, engine.shards, engine.groups, engine.replicated, lambda shape: 1.0)
+    exchange = engine.state.exchange([flat.tensor for flat in engine.state.layout], _even)
     return exchange.gather(flats, torch.float32)
+
+
+def _even(shape: tuple[int, ...]) -> float:
+    return 1.0
 
 
 def own_micro_batches(engine: Engine, tokens: torch.Tensor, targets: torch.Tensor) -> list[Batch]:
@@ -134,7 +136,7 @@ def gradients(
 
     running.optimizer.step = step  # type: ignore[method-assign]
     result = running.step(0, own_micro_batches(running, *batches[0]))
-    owned = full_tensors(running, [seen.get(id(f.tensor), torch.zeros_like(f.tensor)) for f in running.layout])
+    owned = full_tensors(running, [seen.get(id(f.tensor), torch.zeros_like(f.tensor)) for f in running.state.layout])
     owned = {name: tensor.clone() for name, tensor in owned.items()}
     running.deepspeed.destroy()
     return [result], owned

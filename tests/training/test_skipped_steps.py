@@ -54,8 +54,8 @@ class Poison:
 def state_of(engine: Engine) -> list[torch.Tensor]:
     """Every tensor that a step changes on this rank: weights in both precisions, optimizer state."""
     state = engine.optimizer.state
-    found = [flat.tensor for flat in engine.layout]
-    for tensor in found[: len(engine.layout)]:
+    found = [flat.tensor for flat in engine.state.layout]
+    for tensor in found[: len(engine.state.layout)]:
         found += [part for _, part in sorted(state[tensor].items())] if tensor in state else []
     if engine.recipe.parallel.zero_stage != 3:
         found += list(engine.model.parameters())
