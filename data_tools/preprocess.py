@@ -11,7 +11,7 @@ import argparse
 import time
 
 from megatron_iberis.command import Parser, path_argument, print_rows, progress_line, run, show_notices, warn_rejected
-from megatron_iberis.text.config import DEDUP, ON_ERROR, PreprocessConfig
+from megatron_iberis.text.config import DEDUP, ON_ERROR, SKIP_RECORDS, PreprocessConfig
 from megatron_iberis.text.preprocess import preprocess
 from megatron_iberis.text.summary import Summary
 
@@ -39,10 +39,16 @@ def parse_arguments() -> argparse.Namespace:
         "--split-key",
         help='JSON key or column: documents with the same value up to " (" stay on one side (default: the text)',
     )
-    add("--on-error", choices=ON_ERROR, default="skip", help="what to do with a faulty record (default: skip)")
+    add(
+        "--on-error",
+        choices=ON_ERROR,
+        default=SKIP_RECORDS,
+        help="skip faulty records, or also the rest of a damaged file, or stop at the first of either "
+        "(default: skip-records, which ends at a damaged file)",
+    )
     add("--dedup", choices=DEDUP, help="keep only the first of documents that are the same, or nearly (minhash)")
     add("--shuffle", type=int, metavar="SEED", help="put the documents in random order")
-    add("--resume", action="store_true", help="go on where the same command was stopped")
+    add("--resume", action="store_true", help="resume a stopped run of the same command; do nothing if it is done")
     return parser.parse_args()
 
 
@@ -61,8 +67,9 @@ def main() -> None:
     rows = [
         ("text", f"{total.text_bytes / 1e6:,.1f} MB, {bytes_per_token} bytes a token"),
         ("read", f"{tally.read:,} documents ({_left_out(summary)})"),
-        ("time", f"{seconds:.1f} s, {total.text_bytes / 1e6 / seconds:.1f} MB/s"),
     ]
+    if not summary.finished_before:
+        rows.append(("time", f"{seconds:.1f} s, {total.text_bytes / 1e6 / seconds:.1f} MB/s"))
     if tally.empty + tally.num_rejected:
         rows.append(("left out", f"{config.output_prefix}.rejects.jsonl"))
     if summary.duplicates:
@@ -79,4 +86,4 @@ def _left_out(summary: Summary) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run(main, interrupted="the same command with --resume goes on from here."))
+    raise SystemExit(run(main, interrupted="give the same command with --resume to continue from here."))

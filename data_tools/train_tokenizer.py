@@ -10,10 +10,11 @@ The last trains nothing and measures the tokenizer that stands in --output. --ev
 import argparse
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from megatron_iberis.command import Parser, path_argument, print_rows, run, show_notices, warn_rejected
 from megatron_iberis.errors import InputError
-from megatron_iberis.text.reading.inputs import InputFile, find_inputs
+from megatron_iberis.text.reading.inputs import InputFile, describe_empty, find_inputs
 from megatron_iberis.text.reading.named_inputs import are_named, named_inputs
 from megatron_iberis.text.reading.records import Tally, read_documents
 from megatron_iberis.tokenizer import Tokenizer, train
@@ -77,8 +78,8 @@ def weights_of(arguments: list[str]) -> dict[str, float]:
     return weights
 
 
-def texts_of(files: list[InputFile], json_key: str, tally: Tally) -> Iterator[str]:
-    return (document.text for document in read_documents(files, json_key, tally))
+def texts_of(files: list[InputFile], json_key: str, tally: Tally, empty: list[Path]) -> Iterator[str]:
+    return (document.text for document in read_documents(files, json_key, tally, empty=empty))
 
 
 def train_on(arguments: argparse.Namespace) -> Tokenizer:
@@ -92,9 +93,11 @@ def train_on(arguments: argparse.Namespace) -> Tokenizer:
     named = bool(weights) or are_named(arguments.input)
     files = named_inputs(arguments.input, notices) if named else {"": find_inputs(arguments.input, notices)}
     show_notices(notices)
-    sources = {name: texts_of(found, arguments.json_key, tally) for name, found in files.items()}
+    empty: list[Path] = []
+    sources = {name: texts_of(found, arguments.json_key, tally, empty) for name, found in files.items()}
     sample_bytes = arguments.sample_mb * 10**6
     tokenizer = train(sources, arguments.vocab_size, arguments.output, arguments.kind, sample_bytes, weights)
+    show_notices(describe_empty(empty))
     warn_rejected(tally)
     training = tokenizer.manifest["training"]
     used = training["bytes_used"]
@@ -129,13 +132,15 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
     totals = [Fertility() for _ in contenders]
     tally = Tally()
+    empty: list[Path] = []
     for name, of_name in files.items():
-        found = measure(contenders, texts_of(of_name, arguments.json_key, tally))
+        found = measure(contenders, texts_of(of_name, arguments.json_key, tally, empty))
         show(name, found)
         for total, fertility in zip(totals, found, strict=True):
             total.add(fertility)
     if len(files) > 1:
         show("all", totals)
+    show_notices(describe_empty(empty))
     warn_rejected(tally)
 
 

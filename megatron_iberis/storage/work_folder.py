@@ -56,6 +56,17 @@ class WorkFolder:
             self._streams[name] = (self.path / name).open("ab", buffering=1 << 20)
         self._streams[name].write(content)
 
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file, with what is still in a buffer."""
+        written = {name: stream.tell() for name, stream in self._streams.items()}
+        return {path.name: path.stat().st_size for path in self._files()} | written
+
+    def rewind(self, sizes: dict[str, int], state: dict[str, Any]) -> None:
+        """Takes back what was appended behind `sizes`, which `sizes()` gave, before anything more is appended."""
+        write_json(self.path / _JOURNAL, {"sizes": sizes, "state": state})
+        self._cut(sizes)
+        self.state = state
+
     def save(self, state: dict[str, Any]) -> None:
         """From here a later run goes on, with the files as they are now and `state`."""
         for stream in self._streams.values():
@@ -122,6 +133,10 @@ class WorkFolder:
         if moves := journal.get("moves"):
             self._move(moves)
             return dict(journal)
+        self._cut(sizes)
+        return dict(journal)
+
+    def _cut(self, sizes: dict[str, int]) -> None:
         for path in self._files():
             if path.name not in sizes:
                 path.unlink()
@@ -130,7 +145,6 @@ class WorkFolder:
             if not path.exists() or path.stat().st_size < size:
                 raise InputError(f"{path} has lost what was written: start again without --resume.")
             os.truncate(path, size)
-        return dict(journal)
 
     def _check_plan(self, before: dict[str, Any], now: dict[str, Any]) -> None:
         for name, value in now.items():

@@ -11,7 +11,8 @@ from megatron_iberis.errors import InputError
 
 TRAIN, VALIDATION = "train", "validation"
 SUFFIX = {TRAIN: "_text_document", VALIDATION: "_val_text_document"}
-SKIP, STOP = ON_ERROR = ("skip", "stop")
+# What ends the run: a file that cannot be read; nothing; also a faulty record.
+SKIP_RECORDS, SKIP, STOP = ON_ERROR = ("skip-records", "skip", "stop")
 EXACT, MINHASH = DEDUP = ("exact", "minhash")
 
 
@@ -29,7 +30,7 @@ class PreprocessConfig:
     min_chars: int = 0
     val_fraction: float = 0.0  # of the documents, by a hash of their split key
     split_key: str | None = None  # JSON key or column; None: the text itself
-    on_error: str = SKIP
+    on_error: str = SKIP_RECORDS
     dedup: str | None = None
     shuffle: int | None = None  # seed
     resume: bool = False

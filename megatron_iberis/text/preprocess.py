@@ -2,7 +2,8 @@
 
 This process reads and writes, worker processes parse and encode (encoding.py). Documents keep the order of the input,
 so the output's bytes do not depend on the number of workers. All is written to a work folder (work_folder.py), from
-which a stopped run can go on; finishing.py makes token files of it. Nothing has a final name before all is written.
+which a stopped run is resumed (resuming.py); finishing.py makes token files of it. Nothing has a final name before
+all is written.
 """
 
 from __future__ import annotations
@@ -11,18 +12,21 @@ import errno
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from pathlib import Path
 
 from megatron_iberis.errors import InputError
 from megatron_iberis.storage.work_folder import WorkFolder, json_line
-from megatron_iberis.text.config import STOP, SUFFIX, PreprocessConfig
+from megatron_iberis.text.config import SKIP, SKIP_RECORDS, STOP, SUFFIX, VALIDATION, PreprocessConfig
 from megatron_iberis.text.encoding import BatchEncoder, EncodedBatch
 from megatron_iberis.text.finishing import DOCUMENTS, REJECTS, ids_name, publish, remove_duplicates
 from megatron_iberis.text.ordering.similarity import check_installed
 from megatron_iberis.text.processes.workers import map_ordered
-from megatron_iberis.text.reading.inputs import InputFile, find_inputs
+from megatron_iberis.text.reading.batch import Position
+from megatron_iberis.text.reading.inputs import InputFile, describe_empty, find_inputs
 from megatron_iberis.text.reading.readers import read_batches
 from megatron_iberis.text.reading.records import EMPTY
+from megatron_iberis.text.reading.unreadable import UnreadableFileError
+from megatron_iberis.text.resuming import FileStart, finished, plan_of, restored, state_of, versions_of
 from megatron_iberis.text.summary import Summary
 from megatron_iberis.tokenizer import Tokenizer
 
@@ -43,30 +47,42 @@ def preprocess(config: PreprocessConfig, progress: Progress = lambda read, size,
     notices: list[str] = []
     files = find_inputs(config.input, notices)
     tokenizer = Tokenizer.load(config.tokenizer)
-    work = WorkFolder(config.output_prefix, _plan(config, files, tokenizer), config.resume)
+    if config.resume and (done := finished(config, files, tokenizer)):
+        names = ", ".join(done.outputs)
+        done.notices = [*notices, f"{names}: finished before with the same input and settings, nothing was done."]
+        return done
+    work = WorkFolder(config.output_prefix, plan_of(config, tokenizer), config.resume)
+    empty: list[Path] = []
     try:
-        summary = _run(config, files, tokenizer, work, progress)
-        summary.notices = notices
+        summary = _run(config, files, tokenizer, work, progress, empty)
+        summary.notices = [*notices, *describe_empty(empty), *_notices_on_validation(config)]
         return summary
     except OSError as error:
         raise InputError(_explain(error, work)) from error
     except InputError as error:
         if work.state is None:
             raise
-        raise InputError(f"{error} What was done is kept: --resume goes on from there.") from error
+        without = " (with --on-error skip, without it)" if isinstance(error, UnreadableFileError) else ""
+        raise InputError(f"{error} What was done is kept: --resume continues from there{without}.") from error
     finally:
         work.close()
 
 
 def _run(
-    config: PreprocessConfig, files: list[InputFile], tokenizer: Tokenizer, work: WorkFolder, progress: Progress
+    config: PreprocessConfig,
+    files: list[InputFile],
+    tokenizer: Tokenizer,
+    work: WorkFolder,
+    progress: Progress,
+    empty: list[Path],
 ) -> Summary:
     if work.state is None:
-        summary = Summary.of([str(file.path) for file in files], config.splits)
+        summary = Summary.of([str(file.path) for file in files], versions_of(files), config.splits)
+        start = FileStart.of(work, summary)
     else:
-        summary = _restored(work.state, files)
+        summary, start = restored(work.state, files, work)
     if not summary.outputs:
-        _encode(config, files, tokenizer, work, summary, progress)
+        _encode(config, files, tokenizer, work, summary, start, progress, empty)
         if config.dedup is not None:
             remove_duplicates(work, config, summary)
         try:
@@ -86,61 +102,53 @@ def _encode(
     tokenizer: Tokenizer,
     work: WorkFolder,
     summary: Summary,
+    start: FileStart,
     progress: Progress,
+    empty: list[Path],
 ) -> None:
     """Reads the input to its end, into the work folder."""
     size = sum(file.size for file in files)
-    versions = [_version(file) for file in files]
     saved = time.monotonic()
-    batches = read_batches(files, config.json_key, config.split_key, summary.position)
+    skip = config.on_error == SKIP
+    batches = read_batches(files, config.json_key, config.split_key, summary.position, skip, empty)
     text_bytes = 0  # of this run, for its speed
-    for batch in map_ordered(partial(BatchEncoder, config, tokenizer), batches, config.workers):
-        _write(batch, config, work)
-        summary.add(batch)
-        text_bytes += int(batch.documents["bytes"].sum())
-        if time.monotonic() - saved > SAVE_SECONDS:
-            work.save({"summary": summary.as_state(), "versions": versions})
-            saved = time.monotonic()
-        progress(batch.bytes_read, size, text_bytes)
-    work.save({"summary": summary.as_state(), "versions": versions})
+    try:
+        for batch in map_ordered(partial(BatchEncoder, config, tokenizer), batches, config.workers):
+            _write(batch, config, work)
+            file = summary.position.file
+            summary.add(batch)
+            if summary.position.file != file:
+                start = FileStart.of(work, summary)
+            text_bytes += int(batch.documents["bytes"].sum())
+            if time.monotonic() - saved > SAVE_SECONDS:
+                work.save(state_of(summary, start))
+                saved = time.monotonic()
+            progress(batch.bytes_read, size, text_bytes)
+    except UnreadableFileError:
+        if summary.position != Position():
+            work.save(state_of(summary, start))
+        raise
+    work.save(state_of(summary, start))
+
+
+def _notices_on_validation(config: PreprocessConfig) -> list[str]:
+    """What an earlier run set aside may be among the documents of this one."""
+    left = config.output_prefix + SUFFIX[VALIDATION]
+    if VALIDATION in config.splits or not Path(left + ".idx").exists():
+        return []
+    return [f"{left} is of an earlier run: remove it, for its documents may now be trained on."]
 
 
 def _write(batch: EncodedBatch, config: PreprocessConfig, work: WorkFolder) -> None:
     faults = [reject for reject in batch.rejects if reject.kind != EMPTY]
     if faults and config.on_error == STOP:
         place, kind = faults[0].place, faults[0].kind
-        raise InputError(f"{kind}: {place}: correct it, or skip what is wrong with --on-error skip.")
+        raise InputError(f"{kind}: {place}: correct it, or skip what is wrong with --on-error {SKIP_RECORDS}.")
     for split, ids in zip(config.splits, batch.ids, strict=False):
         work.append(ids_name(split), ids)
     work.append(DOCUMENTS, batch.documents.tobytes())
     for reject in batch.rejects:
         work.append(REJECTS, json_line(reject.as_json()))
-
-
-def _plan(config: PreprocessConfig, files: list[InputFile], tokenizer: Tokenizer) -> dict[str, Any]:
-    """What must be the same for the bytes to be the same."""
-    plan = config.arguments()
-    for name in "workers", "input", "output_prefix", "on_error":
-        del plan[name]
-    return {**plan, "tokenizer": tokenizer.fingerprint, "input": [str(file.path) for file in files]}
-
-
-def _version(file: InputFile) -> list[int]:
-    return [] if file.is_stdin else [file.size, file.path.stat().st_mtime_ns]
-
-
-def _restored(state: dict[str, Any], files: list[InputFile]) -> Summary:
-    """What a stopped run had done. Files that it had read to the end must not have changed since.
-
-    The file that it was reading may have: fetched again because it was damaged, or corrected further on.
-    """
-    summary = Summary.from_state(state["summary"])
-    if summary.outputs:
-        return summary
-    for file, version in list(zip(files, state["versions"], strict=True))[: summary.position.file]:
-        if _version(file) != version:
-            raise InputError(f"{file.path} was changed since it was read: start again without --resume.")
-    return summary
 
 
 def _explain(error: OSError, work: WorkFolder) -> str:

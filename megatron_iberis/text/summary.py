@@ -52,12 +52,16 @@ class Summary:
     tally: Tally = field(default_factory=Tally)
     duplicates: int = 0
     position: Position = field(default_factory=Position)
+    versions: list[list[int]] = field(default_factory=list)  # of the input files: bytes, time of change
     outputs: list[str] = field(default_factory=list)  # prefixes of the token files
+    finished_before: bool = False  # so nothing was done
     notices: list[str] = field(default_factory=list)  # of this run: what was not read, beside the documents
 
     @classmethod
-    def of(cls, paths: Sequence[str], splits: Sequence[str]) -> Summary:
-        return cls(list(paths), {split: Counts() for split in splits}, [Counts() for _ in paths])
+    def of(cls, paths: Sequence[str], versions: list[list[int]], splits: Sequence[str]) -> Summary:
+        """Of nothing yet."""
+        counts = {split: Counts() for split in splits}
+        return cls(list(paths), counts, [Counts() for _ in paths], versions=versions)
 
     @property
     def total(self) -> Counts:
@@ -114,12 +118,28 @@ class Summary:
             }
         )
 
+    @classmethod
+    def from_manifests(cls, manifests: dict[str, dict[str, Any]], outputs: list[str]) -> Summary:
+        """What the manifests of the splits tell, without the counts by input file."""
+        first = next(iter(manifests.values()))
+        read = dict(first["input"])
+        del read["written"]
+        rejected = {kind: Rejects(**rejects) for kind, rejects in read.pop("rejected").items()}
+        splits = {
+            split: Counts(manifest["documents"], manifest["tokens"], manifest["text_bytes"])
+            for split, manifest in manifests.items()
+        }
+        duplicates = read.pop("duplicates")
+        paths = list(first["files"])
+        tally = Tally(**read, rejected=rejected)
+        return cls(paths, splits, [], tally, duplicates, outputs=outputs, finished_before=True)
+
     def manifest(
         self, config: PreprocessConfig, tokenizer: Tokenizer, split: str, hashes: dict[str, str]
     ) -> dict[str, Any]:
         """PREFIX.json of the token file of `split`, whose files have these sha256 `hashes`."""
         tally, specials = self.tally, config.specials_per_document
-        files = zip(self.paths, self.files, strict=True)
+        files = zip(self.paths, self.files, self.versions, strict=True)
         return {
             "split": split,
             "tokenizer": tokenizer.fingerprint,
@@ -135,6 +155,6 @@ class Summary:
                 "rejected": {kind: dataclasses.asdict(rejects) for kind, rejects in tally.rejected.items()},
                 "duplicates": self.duplicates,
             },
-            "files": {path: counts.report(specials) for path, counts in files},
+            "files": {path: {**counts.report(specials), "version": version} for path, counts, version in files},
             "arguments": config.arguments(),
         }

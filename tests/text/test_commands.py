@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import signal
 import subprocess
@@ -50,8 +51,9 @@ def test_from_text_to_tokens(command: Command, tmp_path: Path) -> None:
 BAD_INPUTS = [
     ("missing.jsonl", "there is no file or folder missing.jsonl"),
     ("none/*.jsonl", "no file matches none/*.jsonl"),
-    ("in_empty.jsonl", "in_empty.jsonl is empty"),
-    ("in_empty.parquet", "in_empty.parquet is damaged (0 bytes)"),
+    ("in_empty.jsonl", "nothing is in in_empty.jsonl: fetch the texts again"),
+    ("in_empty.parquet", "nothing is in in_empty.parquet: fetch the texts again"),
+    ("in_nothing.jsonl.gz", "no document could be used of 0 in the input: there is nothing in its files"),
     ("in_array.json", "in_array.json is one JSON array, not JSON lines"),
     ("in_pretty.json", "in_pretty.json is one JSON object over many lines, not JSON lines"),
     ("in.csv", "in.csv is not of a kind that can be read: use .jsonl"),
@@ -71,6 +73,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
 ) -> None:
     (tmp_path / "in_empty.jsonl").touch()
     (tmp_path / "in_empty.parquet").touch()
+    (tmp_path / "in_nothing.jsonl.gz").write_bytes(gzip.compress(b""))
     (tmp_path / "in_array.json").write_text('[{"text": "a"}]')
     (tmp_path / "in_pretty.json").write_text('{\n  "text": "a"\n}\n')
     (tmp_path / "in.csv").write_text("a,b\n")
@@ -181,7 +184,7 @@ def test_nothing_has_a_final_name_after_a_stop(stop: signal.Signals, tmp_path: P
     assert "Traceback" not in errors
     assert {p.name for p in tmp_path.glob("out*")} <= {"out.partial"}
     if stop == signal.SIGINT:
-        assert "--resume goes on from here" in errors
+        assert "--resume to continue from here" in errors
     while _is_alive(run.pid):  # the workers end too
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow
 import pytest
+import zstandard
+from pyarrow import feather, parquet
 
 from megatron_iberis.errors import InputError
 from megatron_iberis.text.config import PreprocessConfig
 from megatron_iberis.text.preprocess import preprocess
-from megatron_iberis.text.reading.inputs import find_inputs
+from megatron_iberis.text.reading.inputs import describe_empty, find_inputs
 from megatron_iberis.text.reading.named_inputs import are_named, named_inputs
 
 from .conftest import ROOT, Command, records, write_jsonl
@@ -120,7 +124,7 @@ def test_json_that_is_not_lines_is_named(name: str, tmp_path: Path) -> None:
         with pytest.raises(InputError, match=rf"{name} is one JSON array, not JSON lines"):
             find_inputs([str(given)])
     path.write_bytes(pack(json.dumps({"text": "a", "more": {"b": 1}}, indent=1).encode()))
-    assert found(tmp_path) == (["a.jsonl"], [f"not read in {tmp_path}: {path}."])
+    assert found(tmp_path) == (["a.jsonl"], [f"left out of {tmp_path}, as no text: {path}."])
     with pytest.raises(InputError, match=rf"{name} is one JSON object over many lines, not JSON lines"):
         find_inputs([str(path)])
 
@@ -131,7 +135,7 @@ def test_files_that_are_not_read_are_named(command: Command, tmp_path: Path, tok
     for name in *(f"{i}.md" for i in range(7)), "x.csv", "LICENCE", ".hidden", "cache-me.arrow":
         (tmp_path / "in" / name).write_text("x")
     named = "in/0.md, in/1.md, in/2.md, in/3.md, in/4.md, 1 more of .arrow, 1 more of .csv, 2 more of .md"
-    sentence = f"note: not read in in: {named}, 1 more of no ending.\n"
+    sentence = f"note: left out of in, as no text: 10 files ({named}, 1 more of no ending).\n"
     rest = ("--tokenizer", tokenizer_folder, "--output-prefix", "out")
     assert command("preprocess", "--input", "in", *rest).stderr == sentence
     trained = command("train_tokenizer", "--input", "in", "--vocab-size", 400, "--output", "tok")
@@ -146,24 +150,54 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
             find_inputs([str(given)])
 
 
-@pytest.mark.parametrize("name", ["b.jsonl", "b.txt", "b.jsonl.gz", "b.txt.xz", "b.jsonl.zst", "b.json"])
-def test_a_file_of_0_bytes_holds_nothing_and_is_named(name: str, tmp_path: Path, tokenizer_folder: Path) -> None:
+def _nothing(folder: Path) -> list[Path]:
+    """Files of every kind in which there is nothing: of 0 bytes, and whole ones without content."""
+    kinds = ("jsonl", "ndjson", "json", "txt", "jsonl.gz", "txt.xz", "jsonl.zst", "parquet", "arrow", "feather")
+    for kind in kinds:
+        (folder / f"b0.{kind}").touch()
+    (folder / "b1.jsonl.gz").write_bytes(gzip.compress(b""))
+    (folder / "b1.txt.xz").write_bytes(lzma.compress(b""))
+    (folder / "b1.jsonl.zst").write_bytes(zstandard.compress(b""))
+    (folder / "b1.jsonl").write_bytes(b"\xef\xbb\xbf\r\n\n")
+    none = pyarrow.table({"text": pyarrow.array([], pyarrow.string())})
+    parquet.write_table(none, folder / "b1.parquet")
+    feather.write_feather(none, str(folder / "b1.feather"))
+    return sorted(folder.glob("b*"))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_files_that_hold_nothing_are_read_as_empty_and_named(
+    workers: int, tmp_path: Path, tokenizer_folder: Path
+) -> None:
     write_jsonl(tmp_path / "a.jsonl", records(5))
-    (tmp_path / name).touch()
+    nothing = _nothing(tmp_path)
     write_jsonl(tmp_path / "c.jsonl", records(5))
-    summary = preprocess(PreprocessConfig([str(tmp_path)], str(tokenizer_folder), str(tmp_path / "out")))
+    config = PreprocessConfig([str(tmp_path)], str(tokenizer_folder), str(tmp_path / "out"), workers)
+    summary = preprocess(config)
     assert summary.total.documents == 10
-    assert summary.notices == [f"nothing is in {tmp_path / name} (0 bytes)."]
-    with pytest.raises(InputError, match=rf"{name} is empty"):
-        find_inputs([str(tmp_path / name)])
+    assert summary.notices == [describe_empty(nothing)[0]]
+    assert summary.notices[0].startswith(f"nothing is in 16 files ({nothing[0]}, ")
+    (tmp_path / "a.jsonl").unlink()
+    (tmp_path / "c.jsonl").unlink()
+    with pytest.raises(
+        InputError, match="no document could be used of 0 in the input: there is nothing in its files"
+    ):
+        preprocess(config)
+    with pytest.raises(InputError, match=r"nothing is in 10 files \(.*fetch the texts again"):
+        find_inputs([str(path) for path in nothing if not path.stat().st_size])
 
 
-@pytest.mark.parametrize("name", ["b.parquet", "b.arrow"])
-def test_a_table_of_0_bytes_is_damaged(name: str, tmp_path: Path) -> None:
-    write_jsonl(tmp_path / "a.jsonl", records(5))
-    (tmp_path / name).touch()
-    with pytest.raises(InputError, match=rf"{name} is damaged"):
-        find_inputs([str(tmp_path)])
+def test_what_begins_with_a_tilde_is_in_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A shell expands it at the start of a word only."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "home/texts").mkdir(parents=True)
+    path = write_jsonl(tmp_path / "home/texts/a.jsonl", records(2))
+    for given in "~/texts", "~/texts/*.jsonl", "~/texts/a.jsonl":
+        assert [file.path for file in named_inputs([f"ja={given}"])["ja"]] == [path]
+    (tmp_path / "~").mkdir()
+    write_jsonl(tmp_path / "~/b.jsonl", records(2))
+    assert found("~") == (["b.jsonl"], [])
 
 
 def test_what_it_has_written_itself_is_no_text(tmp_path: Path, tokenizer_folder: Path) -> None:

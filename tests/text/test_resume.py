@@ -24,7 +24,7 @@ from megatron_iberis.text.reading import decompression
 
 from .conftest import ROOT, Command, assert_user_error, records, write_jsonl
 
-# preprocess.py, saving after every batch: otherwise only runs of minutes would have anything to go on from.
+# preprocess.py, saving after every batch: otherwise only runs of minutes would have anything to resume.
 OFTEN = """
 import runpy, sys
 from megatron_iberis.text import preprocess
@@ -143,7 +143,7 @@ def test_a_kill_at_any_step_changes_no_byte(
         assert outputs(tmp_path, "killed") == whole, step
 
 
-def test_a_full_disk_can_be_gone_on_from(command: Command, tmp_path: Path, tokenizer_folder: Path) -> None:
+def test_after_a_full_disk_a_run_can_be_resumed(command: Command, tmp_path: Path, tokenizer_folder: Path) -> None:
     write_input(tmp_path / "in", 20)
     arguments = ("preprocess", "--input", "in", "--tokenizer", tokenizer_folder, "--shuffle", 1, "--output-prefix")
     assert command(*arguments, "whole").returncode == 0
@@ -166,12 +166,12 @@ def stopped(tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPa
         files = [str(tmp_path / name) for name in ("a.jsonl", "b.jsonl")]
         return preprocess(PreprocessConfig(files, str(tokenizer_folder), str(tmp_path / "out"), **options))
 
-    with pytest.raises(ValueError, match=r"invalid JSON: .*b\.jsonl:2.*--resume goes on from there"):
+    with pytest.raises(ValueError, match=r"invalid JSON: .*b\.jsonl:2.*--resume continues from there"):
         start(on_error="stop")
     return start
 
 
-def test_a_corrected_file_is_gone_on_with(stopped: Any, tmp_path: Path) -> None:
+def test_a_run_is_resumed_with_a_corrected_file(stopped: Any, tmp_path: Path) -> None:
     (tmp_path / "b.jsonl").write_bytes(b'{"text": "good"}\n{"text": "mended"}\n{"text": "last"}\n')
     assert stopped(on_error="stop", resume=True).total.documents == 23
 

@@ -43,7 +43,8 @@ class RawBatch:
 
     `content` is what the file holds there, whole JSON lines (`form` ".jsonl") or a text, in one piece: cutting it up
     is the worker's, and one piece travels fastest. None stands for a line longer than LONGEST. A table's rows are
-    `texts` and, if asked for, `keys`. `bytes_read` is how much of all input files has been read by then.
+    `texts` and, if asked for, `keys`. `bytes_read` is how much of all input files has been read by then. `fault` says
+    what is wrong with a file that cannot be read further.
     """
 
     path: str
@@ -54,6 +55,16 @@ class RawBatch:
     content: bytes | None
     texts: Sequence[bytes | None] = ()
     keys: Sequence[bytes | None] | None = None
+    fault: str | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no record in it, nor a fault."""
+        if self.fault is not None:
+            return False
+        if self.form in TABLES:
+            return not self.texts
+        return self.content == b"" or (self.form == ".jsonl" and bool(self.content and self.content.isspace()))
 
     def records(self) -> Iterator[Record]:
         """The records, without blank JSON lines, which are none."""

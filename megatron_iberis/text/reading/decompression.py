@@ -13,7 +13,7 @@ from typing import IO
 
 import zstandard
 
-from megatron_iberis.errors import InputError
+from megatron_iberis.text.reading.unreadable import UnreadableFileError
 
 BLOCK = 1 << 20  # bytes of content in a block, about
 _READ = 1 << 16  # compressed bytes read at a time
@@ -29,14 +29,14 @@ class _DamagedError(Exception):
 def decompressed(stream: IO[bytes], compression: str, path: Path) -> Iterator[bytes]:
     """The content of `stream` in blocks of about BLOCK bytes; `compression` is .gz, .zst, .xz or "".
 
-    InputError naming `path` if it is damaged, cut off, or goes on with something else.
+    UnreadableFileError naming `path` if it is damaged, cut off, or something else follows its end.
     """
     try:
         yield from _gathered(_READERS[compression](stream))
     except EOFError:
-        raise InputError(f"{path} is cut off before its end: fetch or make it again, or leave it out.") from None
+        raise UnreadableFileError(path, "is cut off before its end") from None
     except (_DamagedError, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
-        raise InputError(f"{path} is damaged ({error}): fetch or make it again, or leave it out.") from None
+        raise UnreadableFileError(path, f"is damaged ({error})") from None
 
 
 def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:

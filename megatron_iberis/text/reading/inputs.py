@@ -14,6 +14,7 @@ from pathlib import Path
 from megatron_iberis.errors import InputError
 from megatron_iberis.text.reading.decompression import decompressed
 from megatron_iberis.text.reading.folders import check_readable, files_in, is_list, is_output, matches, status_of
+from megatron_iberis.text.reading.unreadable import UnreadableFileError
 
 TABLES = (".parquet", ".arrow")  # rows and columns; they compress themselves
 FORMS = {
@@ -22,10 +23,11 @@ FORMS = {
     ".json": ".jsonl",
     ".txt": ".txt",
     **{form: form for form in TABLES},
+    ".feather": ".arrow",
 }
 COMPRESSIONS = (".gz", ".zst", ".xz")  # of all but tables
 STDIN = "-"
-_KNOWN = "use .jsonl (.ndjson, .json) or .txt (also with .gz, .zst or .xz behind it), .parquet or .arrow."
+_KNOWN = "use .jsonl (.ndjson, .json) or .txt (also with .gz, .zst or .xz behind it), .parquet or .arrow (.feather)."
 _DATASETS = ("state.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json")  # of `datasets`, no data
 _NAMED = 5  # files of a notice
 
@@ -51,8 +53,9 @@ def find_inputs(names: Sequence[str], notices: list[str] | None = None) -> list[
     """The files that `names` (files, folders searched to the bottom, globs, "-") stand for: each once, in order.
 
     A folder of `datasets` (save_to_disk) is read like any folder, but for the files that are not its data. `notices`
-    gets a sentence for whatever a user may take for read that is not. InputError naming the first that is missing, of
-    an unknown kind or may not be read, and what to do; or if all are empty.
+    gets a sentence for whatever a user may take for read that is not. A file of 0 bytes is one without documents.
+    InputError naming the first that is missing, of an unknown kind or may not be read, and what to do; or if all have
+    0 bytes.
     """
     files: dict[Path, InputFile] = {}
     notices = [] if notices is None else notices
@@ -64,12 +67,14 @@ def find_inputs(names: Sequence[str], notices: list[str] | None = None) -> list[
                 files.setdefault(path.resolve(), _checked(path))
     if not files:
         raise InputError("no input file was given: name files, folders or globs.")
-    empty = [file.path for file in files.values() if not (file.size or file.is_stdin)]
-    if len(empty) == len(files):
-        raise InputError(f"{empty[0]} is empty: remove it from the input or fetch it again.")
-    if empty:
-        notices.append(f"nothing is in {_some(empty)} (0 bytes).")
+    if not any(file.size or file.is_stdin for file in files.values()):
+        raise InputError(f"nothing is in {_some([file.path for file in files.values()])}: fetch the texts again.")
     return list(files.values())
+
+
+def describe_empty(paths: list[Path]) -> list[str]:
+    """The notice on files that hold nothing, if there are any."""
+    return [f"nothing is in {_some(paths)}."] if paths else []
 
 
 def is_path(name: str) -> bool:
@@ -85,17 +90,17 @@ def _checked(path: Path) -> InputFile:
     if not stat.S_ISREG(status.st_mode):
         raise InputError(f"{path} is no regular file: to read from a pipe, lead it into --input -.")
     check_readable(path)
-    if form in TABLES and not status.st_size:
-        raise InputError(f"{path} is damaged (0 bytes): fetch or make it again, or leave it out.")
     if fault := _not_lines(path, compression):
         raise InputError(f"{path} is {fault}, not JSON lines: write each record on a line of its own, as .jsonl.")
     return InputFile(path, form, compression, status.st_size)
 
 
 def _expand(name: str, notices: list[str]) -> Iterator[Path]:
-    path = Path(name)
     if not name:
         raise InputError('an input is empty (""): name a file, a folder or a glob, or . for the current folder.')
+    if not os.path.lexists(name):
+        name = os.path.expanduser(name)  # shells leave the ~ of ja=~/texts as it is
+    path = Path(name)
     if name == STDIN or os.path.lexists(path):
         found = [path]
     elif glob.has_magic(name):
@@ -127,13 +132,14 @@ def _texts_in(folder: Path, notices: list[str]) -> Iterator[Path]:
     if not count:
         raise InputError(f"the folder {folder} holds no text files: {_KNOWN}")
     if others:
-        notices.append(f"not read in {folder}: {_some(others)}.")
+        notices.append(f"left out of {folder}, as no text: {_some(others)}.")
 
 
 def _some(paths: list[Path]) -> str:
-    """The first names, and how many more there are of which ending."""
+    """How many, the first names, and how many more there are of which ending."""
     named, more = ", ".join(map(str, paths[:_NAMED])), Counter(path.suffix or "no ending" for path in paths[_NAMED:])
-    return named + "".join(f", {count:,} more of {ending}" for ending, count in sorted(more.items()))
+    named += "".join(f", {count:,} more of {ending}" for ending, count in sorted(more.items()))
+    return named if len(paths) == 1 else f"{len(paths):,} files ({named})"
 
 
 def _is_text(path: Path) -> bool:
@@ -174,8 +180,11 @@ def _not_lines(path: Path, compression: str) -> str:
     check_readable(path)
     if not path.is_file() or not path.stat().st_size:
         return ""
-    with path.open("rb") as stream:
-        beginning = next(decompressed(stream, compression, path), b"").removeprefix(b"\xef\xbb\xbf").lstrip()
+    try:
+        with path.open("rb") as stream:
+            beginning = next(decompressed(stream, compression, path), b"").removeprefix(b"\xef\xbb\xbf").lstrip()
+    except UnreadableFileError:
+        return ""  # whoever reads it will tell
     if beginning.startswith(b"["):
         return _ARRAY
     *lines, rest = beginning.split(b"\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -19,6 +20,7 @@ INVALID_UTF8 = "invalid UTF-8"
 LONE_SURROGATE = "lone surrogate"
 MISSING_KEY = "missing key"
 WRONG_TYPE = "wrong type"
+UNREADABLE = "unreadable file"  # or the rest of one
 NUL = "NUL character"  # valid, but the mark of binary data or of a file with a hole; no text holds it
 TOO_LONG = f"longer than {LONGEST >> 20} MiB"
 EMPTY = "empty"
@@ -83,6 +85,8 @@ class Tally:
         if self.usable:
             return
         why = self.describe_rejected() or f"{self.empty:,} are empty, {self.too_short:,} too short"
+        if not self.read:
+            why = "there is nothing in its files"
         hint = f"; the text is looked for under {json_key!r}, see --json-key" if MISSING_KEY in self.rejected else ""
         raise InputError(f"no document could be used of {self.read:,} in the input: {why}{hint}.")
 
@@ -118,10 +122,17 @@ class Reject:
 
 
 def read_documents(
-    files: Sequence[InputFile], json_key: str, tally: Tally, split_key: str | None = None
+    files: Sequence[InputFile],
+    json_key: str,
+    tally: Tally,
+    split_key: str | None = None,
+    empty: list[Path] | None = None,
 ) -> Iterator[Document]:
-    """Every usable document of `files`, in order; the rest is added to `tally`. At the end InputError if none was."""
-    for batch in read_batches(files, json_key, split_key):
+    """Every usable document of `files`, in order; the rest is added to `tally`, files without any to `empty`.
+
+    At the end InputError if there was no document.
+    """
+    for batch in read_batches(files, json_key, split_key, empty=empty):
         for item in parse(batch, json_key, split_key, tally):
             if isinstance(item, Document):
                 yield item
@@ -135,6 +146,12 @@ def parse(
 
     All are added to `tally`; documents below `min_chars` characters are only counted.
     """
+    if batch.fault is not None:
+        tally.read += 1
+        reject = Reject(batch.path, batch.start.line, None, UNREADABLE, f" {batch.fault}")
+        tally.reject(UNREADABLE, reject.place)
+        yield reject
+        return
     for record in batch.records():
         tally.read += 1
         line, offset = record.line, record.offset
@@ -190,7 +207,7 @@ def _load(line: bytes) -> Any:
     except orjson.JSONDecodeError:
         # orjson says neither which fault it is nor takes NaN and lone surrogates, which Python's json writes.
         try:
-            return json.loads(line.decode())
+            return json.loads(line.decode("utf-8-sig"))  # a mark at the start of a file that others precede
         except UnicodeDecodeError:
             raise _RejectedError(INVALID_UTF8) from None
         except (ValueError, RecursionError):

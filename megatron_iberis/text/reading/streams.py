@@ -3,7 +3,7 @@
 * .jsonl: a record is a line.
 * .txt: a file is one document, but one of more than 1 MiB is cut into several, after a blank line where there is one,
   else at a line's end: long files stay readable in constant memory, and no paragraph becomes a "document".
-* A byte order mark is no text.
+* A byte order mark is no text; that of UTF-16 is refused.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import IO
 
-from megatron_iberis.errors import InputError
 from megatron_iberis.text.reading.batch import LONGEST, Position, RawBatch
 from megatron_iberis.text.reading.decompression import decompressed
 from megatron_iberis.text.reading.inputs import InputFile
+from megatron_iberis.text.reading.unreadable import UnreadableFileError
 
 _PART = 1 << 20  # bytes of a document out of a .txt file, at most
 _BOM = b"\xef\xbb\xbf"
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")  # and the first one begins UTF-32 too
 
 _Part = tuple[int, int, "bytes | None"]  # first line, offset, content
 
@@ -53,6 +54,8 @@ def _parts(file: InputFile, stream: IO[bytes], start: Position) -> Iterator[_Par
     offset = start.offset
     blocks = _blocks(file, stream)
     if offset and not file.compression and not file.is_stdin:
+        if file.size < offset:
+            raise _shorter(file)
         stream.seek(offset)
     elif offset:
         blocks = _skip(blocks, offset, file)
@@ -60,6 +63,10 @@ def _parts(file: InputFile, stream: IO[bytes], start: Position) -> Iterator[_Par
         first = b""
         while len(first) < len(_BOM) and (block := next(blocks, b"")):
             first += block
+        if first.startswith(_UTF16):
+            raise UnreadableFileError(
+                file.path, "is UTF-16, not UTF-8", "convert it (iconv -f UTF-16 -t UTF-8), or leave it out"
+            )
         offset = len(_BOM) if first.startswith(_BOM) else 0
         blocks = _chain(first[offset:], blocks)
     split = _lines if file.form == ".jsonl" else _texts
@@ -80,8 +87,14 @@ def _skip(blocks: Iterator[bytes], count: int, file: InputFile) -> Iterator[byte
         count -= len(block)
     else:
         if count:
-            raise InputError(f"{file.path} has become shorter since it was read: start again without --resume.")
+            raise _shorter(file)
     yield from blocks
+
+
+def _shorter(file: InputFile) -> UnreadableFileError:
+    return UnreadableFileError(
+        file.path, "has become shorter since it was read", "leave it out, or start again without --resume"
+    )
 
 
 def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
