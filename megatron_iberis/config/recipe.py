@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import sys
 import typing
 from collections.abc import Iterator, Sequence
@@ -79,7 +80,10 @@ class Recipe:
             "or train.dtype to fp32.",
         )
         train = replace(self.train, steps=self.train.horizon(model))
-        return replace(self, model=model, optimizer=optimizer, train=train)
+        home = os.path.expanduser  # no shell expands the "~" of --run.folder=~/run
+        data = replace(self.data, val=home(self.data.val), tokenizer=home(self.data.tokenizer))
+        run = replace(self.run, folder=home(self.run.folder))
+        return replace(self, model=model, optimizer=optimizer, train=train, data=data, run=run)
 
 
 def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -135,7 +139,7 @@ def parse_overrides(words: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _locate(source: str) -> Path:
-    path = Path(source)
+    path = Path(os.path.expanduser(source))
     if path.suffix == ".toml":
         require(path.is_file(), f"there is no recipe file {source}: give the path of a .toml file or a name.")
         return path

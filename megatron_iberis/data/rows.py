@@ -64,9 +64,13 @@ class SampleSource(Protocol):
 
 
 class FileSource(SampleSource, Protocol):
-    """The samples of one token file. samples_per_epoch: so many show each token about once."""
+    """The samples of one token file. samples_per_epoch: so many show each token about once.
+
+    remark: what a user should know of these samples, as the rest of a sentence about the file; often nothing.
+    """
 
     file: TokenFile
+    remark: str
 
     @property
     def samples_per_epoch(self) -> int: ...
@@ -78,6 +82,8 @@ class ConcatSource:
     Raises InputError when the order was made for another number of tokens, and from `read` when the file holds an
     id outside the model's vocabulary (which on a GPU would otherwise end the process).
     """
+
+    remark = ""
 
     def __init__(self, file: TokenFile, order: SampleOrder, vocab_size: int, document_mask: bool = False) -> None:
         if order.num_tokens != file.num_tokens:
@@ -141,8 +147,10 @@ class PackedSource:
         samples_per_epoch: int,
         vocab_size: int,
         document_mask: bool = False,
+        remark: str = "",
     ) -> None:
         self.file = file
+        self.remark = remark
         self.sample_tokens = sample_tokens
         self.pieces = pieces
         self.samples_per_epoch = samples_per_epoch
@@ -184,7 +192,11 @@ def best_fit_source(
             yield Piece(offset, min(length, left))
             left -= min(length, left)
 
-    return PackedSource(file, rows.row_tokens, pieces, rows.num_rows, vocab_size, document_mask)
+    remark = (
+        f"packed into {rows.num_rows:,} rows, {rows.cropped_share:.1%} of its tokens cropped, "
+        f"{rows.padded_share:.1%} of the rows padding"
+    )
+    return PackedSource(file, rows.row_tokens, pieces, rows.num_rows, vocab_size, document_mask, remark)
 
 
 def megatron_source(
@@ -203,11 +215,19 @@ def megatron_source(
 
 
 class Mixture:
-    """The samples of several sources, in the order of a blend of as many parts."""
+    """The samples of several token files, in the order of a blend of as many parts."""
 
-    def __init__(self, sources: Sequence[SampleSource], blend: Blend) -> None:
+    def __init__(self, sources: Sequence[FileSource], blend: Blend) -> None:
         self.sources = sources
         self.blend = blend
+
+    def __str__(self) -> str:
+        """The files in a line: how much they hold, and what there is to remark."""
+        files = [source.file for source in self.sources]
+        tokens, documents = sum(f.num_tokens for f in files), sum(f.num_documents for f in files)
+        several = f" of {len(files)} files" if len(files) > 1 else ""
+        remarks = [f"; {source.file.prefix} {source.remark}" for source in self.sources if source.remark]
+        return f"{tokens:,} tokens in {documents:,} documents{several}" + "".join(remarks)
 
     def read(self, first: int, count: int) -> Rows:
         """The samples first .. first + count - 1 (one or more), one a row."""

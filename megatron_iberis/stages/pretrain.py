@@ -17,9 +17,6 @@ from megatron_iberis.checkpoint.load import Checkpoint, newest_to_resume
 from megatron_iberis.checkpoint.resume import check_same_run
 from megatron_iberis.checkpoint.save import CheckpointWriter
 from megatron_iberis.config import Recipe, save_recipe
-from megatron_iberis.data.order.best_fit import PackedRows
-from megatron_iberis.data.order.concatenated import SampleOrder
-from megatron_iberis.data.rows import ConcatSource, Mixture, SampleSource, best_fit_source, megatron_source
 from megatron_iberis.hardware.measure import peak_flops
 from megatron_iberis.hardware.peaks import Peak
 from megatron_iberis.monitor.monitor import Monitor
@@ -31,7 +28,7 @@ from megatron_iberis.resilience.heartbeat import Heartbeat
 from megatron_iberis.resilience.preemption import StopRequest
 from megatron_iberis.resilience.watchdog import Watchdog
 from megatron_iberis.stages.between_steps import Sample, Save, Validate
-from megatron_iberis.stages.inputs import Inputs, TrainingData
+from megatron_iberis.stages.inputs import Inputs
 from megatron_iberis.training.engine import Engine
 from megatron_iberis.training.trainer import Periodic, train
 
@@ -82,10 +79,10 @@ def _run(recipe: Recipe, inputs: Inputs, device: torch.device, heartbeat: Heartb
         Periodic(recipe.checkpoint.every, save, at_stop=True, phase="saving"),
         Periodic(1, save.tell),
     ]
-    source, end = _training_source(inputs.train, recipe), None
+    end = None
     with StopRequest() as stop:
         try:
-            done = train(recipe, engine, source, first_step, between, monitor, stop.asked)
+            done = train(recipe, engine, inputs.train, first_step, between, monitor, stop.asked)
             if done < recipe.train.steps and monitor:
                 monitor.note(f"stopped after step {done}, as asked: the same command with --run.resume goes on")
         except RunFailedError as error:
@@ -105,9 +102,7 @@ def _looks(recipe: Recipe, inputs: Inputs, engine: Engine, monitor: Monitor | No
     """Validation and sample texts, as far as the recipe has them."""
     looks = []
     if inputs.val:
-        order = SampleOrder(inputs.val.num_tokens, recipe.model.sequence_length, recipe.train.seed, shuffle=False)
-        held_out = ConcatSource(inputs.val, order, recipe.model.vocab_size, recipe.data.document_mask)
-        validate = Validate(engine, held_out, inputs.tokenizer, monitor)
+        validate = Validate(engine, inputs.val, inputs.tokenizer, monitor)
         looks.append(Periodic(recipe.evaluation.every, validate, at_start=True, phase="validation"))
     if recipe.evaluation.sample_every:
         sample = Sample(engine, inputs.tokenizer, monitor)
@@ -130,18 +125,6 @@ def _prepare_folder(recipe: Recipe, folder: Path) -> None:
     own = folder / "tokenizer"
     if own.resolve() != Path(recipe.data.tokenizer).resolve():
         shutil.copytree(recipe.data.tokenizer, own, dirs_exist_ok=True)
-
-
-def _training_source(data: TrainingData, recipe: Recipe) -> Mixture:
-    vocab_size, mask, sources = recipe.model.vocab_size, recipe.data.document_mask, list[SampleSource]()
-    for number, (file, cut) in enumerate(zip(data.files, data.cuts, strict=True)):
-        if isinstance(cut, SampleOrder):
-            sources.append(ConcatSource(file, cut, vocab_size, mask))
-        elif isinstance(cut, PackedRows):
-            sources.append(best_fit_source(file, cut, recipe.train.seed + number, vocab_size, mask))
-        else:
-            sources.append(megatron_source(file, cut, vocab_size, mask))
-    return Mixture(sources, data.blend)
 
 
 def _start_monitor(

@@ -17,23 +17,29 @@ import numpy as np
 import numpy.typing as npt
 
 from megatron_iberis import _C
+from megatron_iberis.data.token_files.names import is_token_file
 from megatron_iberis.errors import InputError
 
 
 @dataclass(frozen=True)
 class Part:
-    """A token file of a mixture, and its weight where one is given."""
+    """A token file of a mixture, and its weight where one is given. written: the part as the user wrote it."""
 
     path: str
     weight: Fraction | None
+    written: str
 
 
 def read_mixture(text: str) -> list[Part]:
     """The parts of a mixture, separated by "|", each a path or a weight and a path.
 
-    A weight is a positive decimal number or fraction; only their proportions count. Raises InputError when a path
-    is missing, a weight is not positive, or some parts have one and others have none.
+    A weight is a positive decimal number or fraction; only their proportions count. A path may hold spaces and begin
+    with a number, and a whole text that names a token file is its path. Raises InputError when a path is missing, a
+    weight is not positive, some parts have one and others have none, or a part may be read in two ways.
     """
+    whole = text.strip()
+    if "|" in whole and is_token_file(whole):
+        return [Part(whole, None, whole)]
     parts = [_read_part(part.strip(), text) for part in text.split("|")]
     if len({part.weight is None for part in parts}) > 1:
         raise InputError(
@@ -44,16 +50,28 @@ def read_mixture(text: str) -> list[Part]:
 
 
 def _read_part(part: str, text: str) -> Part:
-    number, _, path = part.partition(" ")
-    try:
-        weight = Fraction(number)
-    except (ValueError, ZeroDivisionError):  # it is the beginning of the path
-        weight, path = None, part
-    if not path.strip():
+    number, path = [*part.split(None, 1), "", ""][:2]
+    weight = _weight(number)
+    if part and (weight is None or is_token_file(part)):
+        if weight is not None and path and is_token_file(path):
+            raise InputError(
+                f"'{part}' in '{text}' names a token file, and so does '{path}' with {number} as its weight: write "
+                f"'./{part}' for the first, or rename one of them."
+            )
+        return Part(part, None, part)
+    if not path:
         raise InputError(f"a path is missing in '{text}': write it as 'a', 'a | b' or '0.7 a | 0.3 b'.")
     if weight is not None and weight <= 0:
         raise InputError(f"the weight {number} in '{text}' is not positive: raise it, or leave the file out.")
-    return Part(path.strip(), weight)
+    return Part(path, weight, part)
+
+
+def _weight(word: str) -> Fraction | None:
+    """The word as a number; None when it is none, but the beginning of a path."""
+    try:
+        return Fraction(word)
+    except (ValueError, ZeroDivisionError):
+        return None
 
 
 class Blend:

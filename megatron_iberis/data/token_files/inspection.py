@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
+from megatron_iberis.data.token_files.names import token_file_prefix
 from megatron_iberis.data.token_files.reader import TokenFile
 from megatron_iberis.errors import InputError
 from megatron_iberis.tokenizer import Tokenizer
@@ -15,10 +14,7 @@ _BAR = 40  # characters of the longest bar
 
 def open_token_file(prefix: str) -> TokenFile:
     """The token file of `prefix`, which may also be what --output-prefix was, or end in .bin or .idx."""
-    name = prefix.removesuffix(".bin").removesuffix(".idx")
-    if not Path(name + ".idx").exists() and Path(name + "_text_document.idx").exists():
-        name += "_text_document"
-    return TokenFile(name)
+    return TokenFile(token_file_prefix(prefix))
 
 
 def describe(file: TokenFile) -> list[tuple[str, str]]:
