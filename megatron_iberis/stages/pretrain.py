@@ -21,6 +21,7 @@ from megatron_iberis.data.order.best_fit import PackedRows
 from megatron_iberis.data.order.concatenated import SampleOrder
 from megatron_iberis.data.rows import ConcatSource, Mixture, SampleSource, best_fit_source, megatron_source
 from megatron_iberis.hardware.measure import Peak, peak_flops
+from megatron_iberis.kernels.choice import kernels_line
 from megatron_iberis.monitor.monitor import Monitor
 from megatron_iberis.parallel.agreement import raise_on_any_rank
 from megatron_iberis.parallel.groups import ParallelGroups
@@ -166,6 +167,7 @@ def _start_monitor(
             f"layout: tensor {groups.tp_size}{' + sequence' if parallel.sequence_parallel else ''} x context "
             f"{groups.cp_size} x data {groups.dp_size}, ZeRO {parallel.zero_stage}, "
             f"{recipe.train.dtype} on {engine.device.type}",
+            kernels_line(),
             f"batch: {recipe.train.batch_tokens:,} tokens = {recipe.train.device_batch} rows x "
             f"{model.sequence_length} x {groups.dp_size} ranks x {engine.accumulation} micro-batches",
             f"data: {inputs.train}; "
