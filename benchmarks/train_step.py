@@ -52,8 +52,8 @@ def training_steps(
     stream = torch.randint(config.vocab_size, (batch, config.sequence_length + 1), device=device)
 
     begins = torch.rand(batch, config.sequence_length) < 1 / document
-    places = torch.arange(config.sequence_length)
-    positions = places - torch.where(begins, places, 0).cummax(dim=1).values
+    begins[:, 0] = True
+    cu_seqlens = torch.cat((begins.flatten().nonzero().flatten(), torch.tensor([begins.numel()])))
 
     def step_of(model: torch.nn.Module, *documents: torch.Tensor) -> Step:
         model.to(device, dtype)
@@ -66,7 +66,7 @@ def training_steps(
 
         return step
 
-    apart = step_of(iberis, positions)
+    apart = step_of(iberis, cu_seqlens)
     return {"Iberis": step_of(iberis), "documents apart": apart, "reference": step_of(reference)}
 
 

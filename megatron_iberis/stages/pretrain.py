@@ -19,6 +19,7 @@ from megatron_iberis.checkpoint.save import CheckpointWriter
 from megatron_iberis.config import Recipe, save_recipe
 from megatron_iberis.hardware.measure import peak_flops
 from megatron_iberis.hardware.peaks import Peak
+from megatron_iberis.kernels.choice import kernels_line
 from megatron_iberis.monitor.monitor import Monitor
 from megatron_iberis.parallel.agreement import raise_on_any_rank
 from megatron_iberis.parallel.groups import ParallelGroups
@@ -140,6 +141,7 @@ def _start_monitor(
             f"layout: tensor {groups.tp_size}{' + sequence' if parallel.sequence_parallel else ''} x context "
             f"{groups.cp_size} x data {groups.dp_size}, ZeRO {parallel.zero_stage}, "
             f"{recipe.train.dtype} on {engine.device.type}",
+            kernels_line(),
             f"batch: {recipe.train.batch_tokens:,} tokens = {recipe.train.device_batch} rows x "
             f"{model.sequence_length} x {groups.dp_size} ranks x {engine.accumulation} micro-batches",
             f"data: {inputs.train}; "

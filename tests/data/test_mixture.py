@@ -14,10 +14,10 @@ import pytest
 from megatron_iberis.config import load_recipe
 from megatron_iberis.data.mixture import RowLayout, open_mixture, open_validation
 from megatron_iberis.data.token_files.inspection import open_token_file
-from megatron_iberis.data.token_files.reader import TokenFileWriter
 from megatron_iberis.errors import InputError
 from megatron_iberis.tokenizer import Tokenizer
 from tests.conftest import Corpus
+from tests.support.token_files import TokenFileWriter
 
 LAYOUT = RowLayout(sequence_length=16, vocab_size=600, seed=5)
 

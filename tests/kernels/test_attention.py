@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -85,4 +87,23 @@ def test_documents_do_not_attend_to_each_other(lengths: list[list[int]], queries
 
     torch.testing.assert_close(
         value_and_gradients(found, [q, k, v]), value_and_gradients(expected, [q, k, v]), rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(("heads", "kv_heads"), [(4, 4), (4, 2), (6, 1)])
+@pytest.mark.parametrize("lengths", [[20], [7, 13], [1, 1, 18], [1] * 20], ids=str)
+def test_chunks_that_are_given_the_keys_and_values_before_them_equal_the_whole(
+    lengths: list[int], heads: int, kv_heads: int
+) -> None:
+    tensors = inputs(20, heads, kv_heads)
+
+    def found(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        ends = itertools.accumulate(lengths)
+        return torch.cat([causal_attention(q[e - n : e], k[:e], v[:e]) for n, e in zip(lengths, ends, strict=True)])
+
+    torch.testing.assert_close(
+        value_and_gradients(found, tensors),
+        value_and_gradients(reference.causal_attention, tensors),
+        rtol=1e-5,
+        atol=1e-5,
     )

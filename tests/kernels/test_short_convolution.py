@@ -91,3 +91,44 @@ def test_each_document_is_mixed_as_if_it_were_alone(lengths: list[int], kernel: 
     torch.testing.assert_close(
         value_and_gradients(found, tensors), value_and_gradients(expected, tensors), rtol=1e-5, atol=1e-5
     )
+
+
+def parts_of(tensors: list[torch.Tensor], lengths: list[int]) -> list[torch.Tensor]:
+    """Output and last inputs of a row that is given chunk by chunk, each with the tail of the one before."""
+    *whole, weight = tensors
+    outputs, tail = [], None
+    for chunk in zip(*(x.split(lengths) for x in whole), strict=True):
+        mixed, tail = gated_short_convolution(*chunk, weight, before=tail, return_tail=True)
+        assert tail.shape[0] == weight.shape[-1] - 1
+        outputs.append(mixed)
+    assert tail is not None
+    return [torch.cat(outputs), tail]
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 3, 5])
+@pytest.mark.parametrize("lengths", [[12], [5, 7], [1, 1, 1, 9], [1] * 12, [2, 3, 1, 6]], ids=str)
+def test_chunks_that_hand_on_their_tails_equal_the_whole(lengths: list[int], kernel: int) -> None:
+    """Chunks shorter than K-1 too: the tail then reaches back beyond the chunk."""
+    tensors = inputs(12, kernel)
+    found, tail = parts_of(tensors, lengths)
+    expected, whole_tail = gated_short_convolution(*tensors, return_tail=True)
+    torch.testing.assert_close([found, tail], [expected, whole_tail], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        value_and_gradients(lambda *x: parts_of(list(x), lengths)[0], tensors),
+        value_and_gradients(reference.gated_short_convolution, tensors),
+        rtol=1e-5,
+        atol=1e-5,
+    )
+
+
+def test_the_tail_is_the_convolution_s_last_inputs() -> None:
+    x, alpha, a, b, weight = (t.detach() for t in inputs(6, 4))
+    u = F.silu((F.silu(alpha).unsqueeze(-1) * a.unsqueeze(-2)).flatten(-2)) * x
+    assert torch.equal(gated_short_convolution(x, alpha, a, b, weight, return_tail=True)[1], u[-3:])
+    short = gated_short_convolution(x[:1], alpha[:1], a[:1], b[:1], weight, before=u[-3:], return_tail=True)[1]
+    assert torch.equal(short, torch.cat((u[-2:], u[:1])))
+
+
+def test_gradients_reach_back_through_the_tail() -> None:
+    tensors = [x.detach().double().requires_grad_() for x in inputs(6, 3, heads=2, size=2)]
+    assert torch.autograd.gradcheck(lambda *x: tuple(parts_of(list(x), [1, 2, 3])), tensors)

@@ -5,10 +5,51 @@
 * `softcapped_logits`: the logits themselves, for those who want them.
 """
 
-from megatron_iberis.kernels.linear_cross_entropy.portable import (
-    linear_cross_entropy,
-    softcapped_logits,
-    token_log_likelihoods,
-)
+from __future__ import annotations
 
-__all__ = ["linear_cross_entropy", "softcapped_logits", "token_log_likelihoods"]
+import torch
+from torch.distributed import ProcessGroup
+
+from megatron_iberis.kernels.linear_cross_entropy import portable as implementation
+
+
+def softcapped_logits(hidden: torch.Tensor, weight: torch.Tensor, softcap: float) -> torch.Tensor:
+    """softcap * tanh(hidden weight' / softcap) in fp32. hidden: [..., E], weight: [V, E] -> [..., V]."""
+    return implementation.softcapped_logits(hidden, weight, softcap)
+
+
+def linear_cross_entropy(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    softcap: float,
+    vocab_start: int = 0,
+    padding: int = 0,
+    group: ProcessGroup | None = None,
+    weights: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Summed negative log likelihood of the targets, in nats: an fp32 scalar, the same on all ranks of `group`.
+
+    hidden: [N, E], the same on all ranks; weight: [V_local, E], this rank's rows of the head, as many on every
+    rank, the last `padding` of them no tokens; targets: [N] global ids, -1 is ignored; vocab_start: the global id
+    of weight's first row; weights: what each token counts, fp32 [N], constants; 1 by default.
+    The gradient for `hidden` is this rank's part: whoever made `hidden` sums it over the group.
+    """
+    return implementation.linear_cross_entropy(hidden, weight, targets, softcap, vocab_start, padding, group, weights)
+
+
+def token_log_likelihoods(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    targets: torch.Tensor,
+    softcap: float,
+    vocab_start: int = 0,
+    padding: int = 0,
+    group: ProcessGroup | None = None,
+) -> torch.Tensor:
+    """The log likelihood of each target, in nats: fp32 [N], 0 for ignored ones, the same on all ranks of `group`.
+
+    Arguments and gradients are those of `linear_cross_entropy`; the ranks of the group are to give the result the
+    same gradient.
+    """
+    return implementation.token_log_likelihoods(hidden, weight, targets, softcap, vocab_start, padding, group)

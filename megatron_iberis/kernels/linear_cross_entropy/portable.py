@@ -19,13 +19,15 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from torch.distributed import ProcessGroup
 
+NAME = "portable"
 CPU_CHUNK_BYTES = 1 << 23
 GPU_CHUNK_BYTES = 1 << 29
 
 
 def softcapped_logits(hidden: torch.Tensor, weight: torch.Tensor, softcap: float) -> torch.Tensor:
-    """softcap * tanh(hidden weight' / softcap) in fp32. hidden: [..., E], weight: [V, E] -> [..., V]."""
+    """hidden: [..., E], weight: [V, E] -> fp32 [..., V]."""
     return softcap * torch.tanh(F.linear(hidden, weight).float() / softcap)
 
 
@@ -34,18 +36,12 @@ def linear_cross_entropy(
     weight: torch.Tensor,
     targets: torch.Tensor,
     softcap: float,
-    vocab_start: int = 0,
-    padding: int = 0,
-    group: Any = None,
-    weights: torch.Tensor | None = None,
+    vocab_start: int,
+    padding: int,
+    group: ProcessGroup | None,
+    weights: torch.Tensor | None,
 ) -> torch.Tensor:
-    """Summed negative log likelihood of the targets, in nats: an fp32 scalar, the same on all ranks of `group`.
-
-    hidden: [N, E], the same on all ranks; weight: [V_local, E], this rank's rows of the head, as many on every
-    rank, the last `padding` of them no tokens; targets: [N] global ids, -1 is ignored; vocab_start: the global id
-    of weight's first row; weights: what each token counts, fp32 [N], constants; 1 by default.
-    The gradient for `hidden` is this rank's part: whoever made `hidden` sums it over the group.
-    """
+    """hidden [N, E], weight [V_local, E], targets [N], weights [N] -> fp32 scalar."""
     head = _Head(softcap, vocab_start, padding, group)
     loss: torch.Tensor = _LinearCrossEntropy.apply(hidden, weight, targets, weights, head)
     return loss
@@ -56,15 +52,11 @@ def token_log_likelihoods(
     weight: torch.Tensor,
     targets: torch.Tensor,
     softcap: float,
-    vocab_start: int = 0,
-    padding: int = 0,
-    group: Any = None,
+    vocab_start: int,
+    padding: int,
+    group: ProcessGroup | None,
 ) -> torch.Tensor:
-    """The log likelihood of each target, in nats: fp32 [N], 0 for ignored ones, the same on all ranks of `group`.
-
-    Arguments and gradients are those of `linear_cross_entropy`; the ranks of the group are to give the result the
-    same gradient.
-    """
+    """hidden [N, E], weight [V_local, E], targets [N] -> fp32 [N]."""
     head = _Head(softcap, vocab_start, padding, group)
     found: torch.Tensor = _TokenLogLikelihoods.apply(hidden, weight, targets, head)
     return found
@@ -162,7 +154,7 @@ class _Head:
     softcap: float
     vocab_start: int
     padding: int
-    group: Any
+    group: ProcessGroup | None
 
     def exponentials(self, logits: torch.Tensor, room: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """s in the place of raw logits, and exp(capped logit - softcap), unnormalised likelihoods, in `room`."""

@@ -1,5 +1,62 @@
 """SLC2's mixing: gate, short causal convolution, second gate (`gated_short_convolution`)."""
 
-from megatron_iberis.kernels.short_convolution.portable import gated_short_convolution
+from __future__ import annotations
 
-__all__ = ["gated_short_convolution"]
+from collections.abc import Callable
+from typing import Literal, TypeAlias, overload
+
+import torch
+
+from megatron_iberis.kernels.short_convolution import portable as implementation
+
+Before: TypeAlias = torch.Tensor | Callable[[torch.Tensor], torch.Tensor]
+"""The convolution's K-1 inputs before a chunk's, [K-1, B, E], or what makes them of the chunk's own [T, B, E]."""
+
+
+@overload
+def gated_short_convolution(
+    x: torch.Tensor,
+    alpha: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    weight: torch.Tensor,
+    before: Before | None = None,
+    positions: torch.Tensor | None = None,
+    return_tail: Literal[False] = False,
+) -> torch.Tensor: ...
+
+
+@overload
+def gated_short_convolution(
+    x: torch.Tensor,
+    alpha: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    weight: torch.Tensor,
+    before: Before | None = None,
+    positions: torch.Tensor | None = None,
+    *,
+    return_tail: Literal[True],
+) -> tuple[torch.Tensor, torch.Tensor]: ...
+
+
+def gated_short_convolution(
+    x: torch.Tensor,
+    alpha: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    weight: torch.Tensor,
+    before: Before | None = None,
+    positions: torch.Tensor | None = None,
+    return_tail: bool = False,
+) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+    """b * SiLU(conv(u)) with u = SiLU(SiLU(alpha) (x) a) * x, causal over T, in Megatron's order.
+
+    x, b: [T, B, E]; alpha: [T, B, H]; a: [T, B, E/H]; weight: [E, 1, K], tap K-1 is the current token. Returns
+    [T, B, E]. Equal to `reference.gated_short_convolution` up to rounding.
+    before: what precedes the chunk; zeros by default. positions: each token's place in its document, int64 [T, B];
+    given these, none looks back into another document. return_tail: also the last K-1 inputs u [K-1, B, E], those
+    before the chunk among them where it is shorter: `before` of the chunk that follows.
+    """
+    mixed, tail = implementation.gated_short_convolution(x, alpha, a, b, weight, before, positions)
+    return (mixed, tail) if return_tail else mixed

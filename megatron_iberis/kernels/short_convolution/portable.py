@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
+NAME = "portable"
+
 
 def gated_short_convolution(
     x: torch.Tensor,
@@ -14,33 +16,25 @@ def gated_short_convolution(
     a: torch.Tensor,
     b: torch.Tensor,
     weight: torch.Tensor,
-    before: Callable[[torch.Tensor], torch.Tensor] | None = None,
-    positions: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """As `reference.gated_short_convolution`: x, b [T, B, E], alpha [T, B, H], a [T, B, E/H] -> [T, B, E].
-
-    before: given the convolution's input u [T, B, E], returns the K-1 steps before it; zeros by default.
-    positions: each token's place in its document, int64 [T, B]; given these, none looks back into another document.
-    """
+    before: torch.Tensor | Callable[[torch.Tensor], torch.Tensor] | None,
+    positions: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """x, b [T, B, E], alpha [T, B, H], a [T, B, E/H] -> [T, B, E], and the last inputs [K-1, B, E], as a view."""
     outer = F.silu(alpha).unsqueeze(-1) * a.unsqueeze(-2)  # [T, B, H, E/H]
     u = F.silu(outer.flatten(-2)) * x
-    return b * F.silu(causal_convolution(u, weight, before(u) if before else None, positions))
+    past = before(u) if callable(before) else before
+    kernel = weight.shape[-1]
+    padded = F.pad(u, (0, 0, 0, 0, kernel - 1, 0)) if past is None else torch.cat((past, u))  # [K-1 + T, B, E]
+    return b * F.silu(_causal_convolution(padded, weight, positions)), padded[u.shape[0] :]
 
 
-def causal_convolution(
-    u: torch.Tensor,
-    weight: torch.Tensor,
-    before: torch.Tensor | None = None,
-    positions: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """Depthwise causal convolution over the first dimension: z[t] = sum_j w[j] u[t - (K-1) + j].
+def _causal_convolution(padded: torch.Tensor, weight: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:
+    """Depthwise over the first dimension: z[t] = sum_j w[j] padded[t + j]. [K-1 + T, B, E] -> [T, B, E].
 
-    u: [T, B, E]; weight: [E, 1, K]; before: what precedes u, [K-1, B, E], zeros by default; positions: int64 [T, B],
-    where z[t] sums over the last positions[t] + 1 taps only. Returns [T, B, E].
+    positions: int64 [T, B], where z[t] sums over the last positions[t] + 1 taps only.
     """
-    time = u.shape[0]
     taps = weight.squeeze(1).unbind(-1)  # K x [E]
-    padded = F.pad(u, (0, 0, 0, 0, len(taps) - 1, 0)) if before is None else torch.cat((before, u))  # [K-1 + T, B, E]
+    time = padded.shape[0] - (len(taps) - 1)
 
     def seen(j: int) -> torch.Tensor:
         back = len(taps) - 1 - j

@@ -1,4 +1,4 @@
-"""SLC2's mixing as SPEC section 2 words it, with torch's own convolution, as the oracle for the fast versions."""
+"""SLC2's mixing written out, with torch's own convolution, as the oracle for the fast versions."""
 
 from __future__ import annotations
 
