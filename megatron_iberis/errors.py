@@ -1,7 +1,9 @@
-"""`InputError`: a user's mistake, told apart from every other exception."""
+"""`InputError`: a user's mistake, told apart from every other exception; and what is said of it."""
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,3 +25,36 @@ def as_input_errors() -> Iterator[None]:
         raise
     except ValueError as error:
         raise InputError(str(error)) from None
+
+
+_FULL_DISK = "make room, or write to another disk"
+_FIXES = {
+    errno.EACCES: "give yourself the right to it, or name another",
+    errno.EPERM: "give yourself the right to it, or name another",
+    errno.EROFS: "name a place on a disk that can be written to",
+    errno.ENOENT: "check the name",
+    errno.EISDIR: "name a file",
+    errno.ENOTDIR: "check the name",
+    errno.ENOSPC: _FULL_DISK,
+    errno.EDQUOT: _FULL_DISK,
+    errno.EFBIG: _FULL_DISK,
+}
+_WITHOUT_A_NAME = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def sentence(error: BaseException | None) -> str | None:
+    """What to tell a user of an exception that the input is at fault for; None for one that keeps its traceback.
+
+    The input is at fault for an InputError, and for an OSError about a file (its name, the reason, the fix) or a full
+    disk; not for one about a connection, say.
+    """
+    if isinstance(error, InputError):
+        return str(error)
+    if not isinstance(error, OSError):
+        return None
+    named = isinstance(error.filename, str | bytes | os.PathLike)
+    if not error.strerror or not (named or error.errno in _WITHOUT_A_NAME):
+        return None
+    what = f"{os.fsdecode(error.filename)}: {error.strerror}" if named else error.strerror
+    fix = _FIXES.get(error.errno or 0)
+    return f"{what}: {fix}." if fix else f"{what}."
