@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+from megatron_iberis.launcher import deepspeed_command, environment
 
 ROOT = Path(__file__).parents[1]
 LIMIT = 0.02
@@ -55,11 +55,9 @@ def trained(folder: Path, steps: int, stage: int, dtype: str) -> tuple[list[floa
         "checkpoint.every": 0,
         "run.folder": folder,
     }
-    scripts = Path(sys.executable).parent
-    command = [scripts / "deepspeed", "--num_gpus", "2", "--log_level", "error", "examples/demo.sh"]
-    words = [str(word) for word in (*command, *(f"--{name}={value}" for name, value in settings.items()))]
-    environment = {**os.environ, "DS_ACCELERATOR": "cpu", "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
-    subprocess.run(words, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=True)
+    words = [f"--{name}={value}" for name, value in settings.items()]
+    command = deepspeed_command("examples/demo.sh", words, 2)
+    subprocess.run(command, cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, check=True)
     lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
     events: list[dict[str, Any]] = [json.loads(line) for line in lines]
     losses = [event["loss"] for event in events if event["event"] == "step"]

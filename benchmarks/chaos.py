@@ -18,7 +18,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -33,9 +32,9 @@ from pathlib import Path
 import psutil
 
 from megatron_iberis.checkpoint import files, verify
+from megatron_iberis.launcher import deepspeed_command, environment
 
 ROOT = Path(__file__).parents[1]
-BIN = Path(sys.executable).parent
 VICTIMS = ("rank 0", "rank 1", "launcher", "command")
 MOMENTS = ("training", "saving", "starting")
 STEPS_A_KILL, SAVE_EVERY = 20, 4
@@ -159,15 +158,11 @@ class Launched:
         self.checkpoints, self.log, self.said = folder / "checkpoints", folder / "log.jsonl", folder / "said.txt"
         folder.mkdir(parents=True, exist_ok=True)
         self.log_before = self._log_identity()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = str(probe.getsockname()[1])
-        launcher = [str(BIN / "deepspeed"), "--log_level", "error", "--num_gpus", "2", "--master_port", port]
         with self.said.open("w", encoding="utf-8") as said:
             self.command = subprocess.Popen(
-                [*launcher, "examples/demo.sh", *words, "--run.folder", str(folder), "--run.resume"],
+                deepspeed_command("examples/demo.sh", [*words, "--run.folder", str(folder), "--run.resume"], 2),
                 cwd=ROOT,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},
+                env={**environment(), "OMP_NUM_THREADS": "1"},
                 stdout=said,
                 stderr=said,
                 start_new_session=True,

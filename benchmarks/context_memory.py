@@ -12,9 +12,10 @@ import argparse
 import multiprocessing
 import os
 import resource
-import socket
 import time
 from typing import Any
+
+from megatron_iberis.launcher import free_port
 
 
 def main() -> None:
@@ -33,9 +34,7 @@ def main() -> None:
 
 def spread(ranks: int, depth: int, context: int, recompute: bool) -> list[dict[str, float]]:
     """Runs `measure` on so many fresh processes; returns what each found."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     spawn = multiprocessing.get_context("spawn")
     found: Any = spawn.Queue()
     processes = [

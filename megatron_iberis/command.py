@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import select
 import signal
@@ -23,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from megatron_iberis.errors import InputError
+from megatron_iberis.errors import InputError, sentence
 
 if TYPE_CHECKING:
     from megatron_iberis.text.reading.records import Tally
@@ -41,9 +40,9 @@ def run(main: Callable[[], int | None], interrupted: str = "nothing was written.
         signal.signal(signal.SIGTERM, before)
 
 
-def say_error(sentence: str) -> None:
+def say_error(said: str) -> None:
     """Says on stderr what the user can mend."""
-    print(f"error: {sentence}", file=sys.stderr, flush=True)
+    print(f"error: {said}", file=sys.stderr, flush=True)
 
 
 def exit_code(main: Callable[[], int | None], interrupted: str = "", say: Callable[[str], None] = say_error) -> int:
@@ -56,46 +55,19 @@ def exit_code(main: Callable[[], int | None], interrupted: str = "", say: Callab
         code = main() or 0
         sys.stdout.flush()
         return code
-    except InputError as error:
-        say(str(error))
     except KeyboardInterrupt:
         if interrupted:
             print(f"interrupted: {interrupted}", file=sys.stderr)
         return INTERRUPTED
-    except OSError as error:
+    except (InputError, OSError) as error:
         if isinstance(error, BrokenPipeError) and _nobody_reads_stdout():
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still to be flushed
             return 0
-        sentence = explain(error)
-        if sentence is None:
+        said = sentence(error)
+        if said is None:
             raise
-        say(sentence)
-    return USAGE_ERROR
-
-
-_FULL_DISK = "make room, or write to another disk"
-_FIXES = {
-    errno.EACCES: "give yourself the right to it, or name another",
-    errno.EPERM: "give yourself the right to it, or name another",
-    errno.EROFS: "name a place on a disk that can be written to",
-    errno.ENOENT: "check the name",
-    errno.EISDIR: "name a file",
-    errno.ENOTDIR: "check the name",
-    errno.ENOSPC: _FULL_DISK,
-    errno.EDQUOT: _FULL_DISK,
-    errno.EFBIG: _FULL_DISK,
-}
-_WITHOUT_A_NAME = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-def explain(error: OSError) -> str | None:
-    """File, reason and fix in a sentence; None where it is about no file of the user's, such as a connection."""
-    named = isinstance(error.filename, str | bytes | os.PathLike)
-    if not error.strerror or not (named or error.errno in _WITHOUT_A_NAME):
-        return None
-    what = f"{os.fsdecode(error.filename)}: {error.strerror}" if named else error.strerror
-    fix = _FIXES.get(error.errno or 0)
-    return f"{what}: {fix}." if fix else f"{what}."
+        say(said)
+        return USAGE_ERROR
 
 
 def _nobody_reads_stdout() -> bool:

@@ -17,7 +17,7 @@ from megatron_iberis.model.iberis import Iberis
 from megatron_iberis.model.initialization import build_model, fill_parameters
 from megatron_iberis.model.parameters import shards
 from megatron_iberis.parallel.groups import ParallelGroups
-from megatron_iberis.parallel.start import start_process_group
+from megatron_iberis.parallel.start import start_alone
 from megatron_iberis.tokenizer import Tokenizer
 
 
@@ -59,7 +59,7 @@ def load_model(folder: str | Path) -> LoadedModel:
     checkpoint = Checkpoint(path)
     recipe = load_recipe(path / "recipe.toml")
     tokenizer = Tokenizer.load(path / "tokenizer")
-    device = start_process_group(recipe.parallel.timeout_minutes)
+    device = start_alone()
     model = build_model(recipe.model, ParallelGroups.create())
     fill_parameters(shards(model), checkpoint.weights)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32

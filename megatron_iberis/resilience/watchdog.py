@@ -28,6 +28,8 @@ from typing import Any
 import psutil
 import torch.distributed as dist
 
+from megatron_iberis.errors import sentence
+from megatron_iberis.resilience.failure import say_once
 from megatron_iberis.resilience.heartbeat import Heartbeat
 
 SHARE = 0.8
@@ -38,6 +40,8 @@ START = 120.0
 """Seconds that are given at least before the first step: nothing beats while files are read and engines built."""
 STATE_BYTES = 200
 DUMP_SIGNAL = signal.SIGUSR2
+REFUSED = "refused"
+"""The key that a rank leaves in the store when the input is wrong, which it has said."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,8 @@ class Watchdog:
             dist.barrier()  # who ends after this is not missed
         elif issubclass(kind, RuntimeError):
             self._blame()
+        elif (said := sentence(error)) is not None:
+            self._refuse(said)
         with self._ending:
             self._stopped.set()
         if self._file is not None:
@@ -116,6 +122,15 @@ class Watchdog:
             if found:
                 self._end(found)
             time.sleep(0.1)
+
+    def _refuse(self, said: str) -> None:
+        """This rank has found the input wrong: it says so, and the others, which wait for it, end without a word."""
+        self._stopped.set()
+        say_once(said)
+        if self._store is not None:
+            with suppress(Exception):
+                self._store.set(REFUSED, "")
+            time.sleep(2 * self.interval + 0.5)  # rank 0 keeps the store
 
     def _watch(self) -> None:
         while not self._stopped.wait(self.interval):
@@ -137,6 +152,8 @@ class Watchdog:
                     self.heartbeat.beats, pulse, self.heartbeat.idle(), self.heartbeat.step, self.heartbeat.phase
                 )
                 self._store.set(f"{self.rank}", str(own))
+                if self._store.check([REFUSED]) and not self._stopped.is_set():
+                    os._exit(2)
                 if own.idle > self.limit / 2:
                     self._read_others()
                 elif not self._store.check([f"{self.rank}"]):

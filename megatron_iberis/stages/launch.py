@@ -1,45 +1,48 @@
 """How a stage is started: by `deepspeed FILE`, `bash FILE` or torchrun; and how it ends when something is wrong.
 
-Recipe, environment and files are looked at before torch is imported: a mistake is answered at once, by one rank.
+Recipe, environment and files are looked at before torch is imported: a mistake is answered at once.
 """
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from importlib import import_module
 
+from megatron_iberis.command import exit_code
 from megatron_iberis.config import Recipe, load_recipe
+from megatron_iberis.parallel.node import launched_processes, ranks_on_this_node
 from megatron_iberis.resilience import preemption  # noqa: F401 (it looks which processes are above this one)
+from megatron_iberis.resilience.failure import LINGER, say_once
 from megatron_iberis.stages.inputs import open_inputs
-
-USAGE_ERROR = 2
 
 
 def launch(stage: str, name: str) -> None:
     """Resolves the recipe `name` with the command line's overrides, runs stages/STAGE.py, exits with its code.
 
-    --recipe FILE_OR_NAME takes another recipe than the stage's own. An InputError becomes one sentence on standard
-    error, from one rank of a node (a file may be missing on just one), and exit code 2.
+    --recipe FILE_OR_NAME takes another recipe than the stage's own. A mistake is one sentence on standard error and
+    exit code 2 (command.py). It is said by a rank that has it (a file may be missing on just one), once a node.
     """
     arguments = [word for word in sys.argv[1:] if not word.startswith("--local_rank")]  # the launcher adds it
-    try:
+
+    def start() -> int:
         if "-h" in arguments or "--help" in arguments:
             _help(name)
-            sys.exit(0)
+            return 0
         recipe = load_recipe(*_recipe_and_overrides(name, arguments))
-        check_processes(recipe, int(os.environ.get("WORLD_SIZE", "1")))
+        check_processes(recipe, launched_processes())
         inputs = open_inputs(recipe)
-        code = import_module(f"megatron_iberis.stages.{stage}").run(recipe, inputs)
-    except ValueError as error:
-        if os.environ.get("LOCAL_RANK", "0") == "0":
-            print(f"error: {error}", file=sys.stderr, flush=True)
-        code = USAGE_ERROR
-    except KeyboardInterrupt:
-        code = 130
-    _leave(code)
+        code: int = import_module(f"megatron_iberis.stages.{stage}").run(recipe, inputs)
+        return code
+
+    _leave(exit_code(start, say=_say))
+
+
+def _say(sentence: str) -> None:
+    if say_once(sentence) and ranks_on_this_node() > 1:
+        time.sleep(LINGER)
 
 
 def check_processes(recipe: Recipe, processes: int) -> None:

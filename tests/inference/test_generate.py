@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from megatron_iberis.checkpoint.load import Checkpoint
 from megatron_iberis.config import ModelConfig
@@ -124,3 +125,16 @@ def test_folder_without_a_checkpoint_is_refused(tmp_path: Path, name: str) -> No
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(ValueError, match="holds no checkpoint: give a run folder, or a step-"):
         load_model(tmp_path / name)
+
+
+def test_a_launchers_environment_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from megatron_iberis.parallel.start import start_alone
+
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert not dist.is_initialized()
+    try:
+        assert start_alone().index in (None, 0)
+        assert (dist.get_rank(), dist.get_world_size()) == (0, 1)
+    finally:
+        dist.destroy_process_group()

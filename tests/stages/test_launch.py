@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 
+from megatron_iberis.launcher import deepspeed_command, free_port
 from tests.conftest import Corpus
 from tests.support.processes import BIN, start
 from tests.support.runs import checkpoint_tensors, log, words
 
+SCRIPT = "examples/demo.sh"
 FINAL = Path("checkpoints") / "step-00000010"
 
 
@@ -27,7 +31,10 @@ def finish(process: subprocess.Popen[str]) -> str:
 def test_deepspeed_and_bash_start_the_same_run(tmp_path: Path, corpus: Corpus) -> None:
     both = [
         start(*command, "examples/demo.sh", *words(corpus, tmp_path / name))
-        for name, command in (("deepspeed", [str(BIN / "deepspeed"), "--master_port", "29611"]), ("bash", ["bash"]))
+        for name, command in (
+            ("deepspeed", [str(BIN / "deepspeed"), "--master_port", str(free_port())]),
+            ("bash", ["bash"]),
+        )
     ]
     for process in both:
         finish(process)
@@ -35,12 +42,28 @@ def test_deepspeed_and_bash_start_the_same_run(tmp_path: Path, corpus: Corpus) -
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_a_port_in_use_is_one_sentence_for_deepspeed_and_nothing_to_bash(tmp_path: Path, corpus: Corpus) -> None:
+    settings = words(corpus, tmp_path / "run", train__steps="1", evaluation__every="0", evaluation__sample_every="0")
+    with socket.socket() as holder:
+        holder.bind(("", 0))
+        holder.listen()
+        port = str(holder.getsockname()[1])
+        refused = start(str(BIN / "deepspeed"), "--master_port", port, "examples/demo.sh", *settings)
+        said, _ = refused.communicate(timeout=180)
+        assert refused.returncode == 2, said
+        assert f"error: port {port} of this machine, where the ranks are to meet, is in use: give another" in said
+        assert "Traceback" not in said
+    with suppress(OSError), socket.socket() as holder:  # which another run may hold just as well
+        holder.bind(("", 29500))
+        holder.listen()
+        finish(start("bash", "examples/demo.sh", *settings))
+
+
 def test_two_processes_with_tensor_parallelism_train_as_one_does(tmp_path: Path, corpus: Corpus) -> None:
-    two = ["--num_gpus", "2", "--master_port", "29612"]
     split = words(corpus, tmp_path / "two", parallel__tp="2", train__dtype="fp32")
     one = words(corpus, tmp_path / "one", train__dtype="fp32")
-    finish(start(str(BIN / "deepspeed"), *two, "examples/demo.sh", *split))
-    finish(start(str(BIN / "deepspeed"), "--master_port", "29613", "examples/demo.sh", *one))
+    finish(start(*deepspeed_command(SCRIPT, split, 2)))
+    finish(start(*deepspeed_command(SCRIPT, one)))
     losses = [[entry["loss"] for entry in log(tmp_path / name, "step")] for name in ("one", "two")]
     assert len(losses[0]) == 10
     assert max(abs(a - b) for a, b in zip(*losses, strict=True)) < 1e-4
@@ -58,14 +81,13 @@ def test_a_saved_recipe_starts_the_same_run(tmp_path: Path, corpus: Corpus) -> N
 def test_a_killed_run_goes_on_where_it_had_saved(tmp_path: Path, corpus: Corpus) -> None:
     settings = {"train__steps": "40", "checkpoint__every": "5", "evaluation__every": "0"}
     undisturbed, killed = (words(corpus, tmp_path / name, **settings) for name in ("undisturbed", "killed"))
-    reference = start(str(BIN / "deepspeed"), "--master_port", "29614", "examples/demo.sh", *undisturbed)
-    process = start(str(BIN / "deepspeed"), "--master_port", "29615", "examples/demo.sh", *killed)
+    reference = start(*deepspeed_command(SCRIPT, undisturbed))
+    process = start(*deepspeed_command(SCRIPT, killed))
     wait_for(tmp_path / "killed" / "checkpoints" / "step-00000010")
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert not (tmp_path / "killed" / "checkpoints" / "step-00000040").exists(), "killed too late to tell anything"
-    command = [str(BIN / "deepspeed"), "--master_port", "29616", "examples/demo.sh", *killed, "--run.resume"]
-    finish(start(*command))
+    finish(start(*deepspeed_command(SCRIPT, [*killed, "--run.resume"])))
     finish(reference)
     last = Path("checkpoints") / "step-00000040"
     one, other = (checkpoint_tensors(tmp_path / name / last) for name in ("undisturbed", "killed"))

@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import Corpus
 from tests.support.runs import words
 
+THREE = {"RANK": "0", "WORLD_SIZE": "3", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 SCRIPT = Path(__file__).parents[2] / "examples" / "demo.sh"
 
 
@@ -42,12 +43,25 @@ def test_tensor_parallel_size_that_does_not_divide_the_heads_lists_those_that_do
 
 
 def test_processes_that_tensor_parallelism_does_not_divide_are_refused() -> None:
-    said = refused("--parallel.tp", "2", WORLD_SIZE="3")
+    said = refused("--parallel.tp", "2", **THREE)
     assert "3 processes cannot be split into tensor-parallel groups of 2" in said
 
 
+def test_half_of_a_launchers_environment_is_refused() -> None:
+    assert "RANK is set in the environment, as by a launcher, and MASTER_ADDR is not" in refused(RANK="0")
+    assert "WORLD_SIZE in the environment is 'two'" in refused(**{**THREE, "WORLD_SIZE": "two"})
+
+
+def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path, corpus: Corpus) -> None:
+    loop = tmp_path / "tokenizer" / "manifest.json"  # even root can't read a link to itself
+    loop.parent.mkdir()
+    loop.symlink_to(loop)
+    said = refused(*words(corpus, tmp_path / "run", data__tokenizer=str(loop.parent)))
+    assert f"{loop}: Too many levels of symbolic links" in said
+
+
 def test_batch_that_the_ranks_cannot_share_is_refused() -> None:
-    said = refused("--train.batch_tokens", "4096", "--train.device_batch", "16", WORLD_SIZE="3")
+    said = refused("--train.batch_tokens", "4096", "--train.device_batch", "16", **THREE)
     assert "cannot be shared by 3 data-parallel ranks" in said
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import subprocess
 import sys
 import time
@@ -12,9 +10,11 @@ from pathlib import Path
 
 import psutil
 
+from megatron_iberis.launcher import deepspeed_command, environment
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+ENVIRONMENT = {**environment(), "OMP_NUM_THREADS": "1"}
 
 
 def start(*command: str) -> subprocess.Popen[str]:
@@ -34,8 +34,7 @@ class Launched:
     """examples/demo.sh under `deepspeed` with so many processes. None of them outlives its block."""
 
     def __init__(self, processes: int, words: list[str], script: str = "examples/demo.sh") -> None:
-        launcher = [str(BIN / "deepspeed"), "--log_level", "error", "--master_port", str(free_port())]
-        self.command = [*launcher, "--num_gpus", str(processes), script, *words]
+        self.command = deepspeed_command(script, words, processes)
         self.script, self.size = script, processes
         self.runner = start(*self.command)
         self.known: list[psutil.Process] = []
@@ -93,10 +92,3 @@ class Launched:
         """Those of the processes seen that are still there after so long, zombies included."""
         _, alive = psutil.wait_procs([p for p in self.known if p.pid != self.runner.pid], timeout=seconds)
         return alive
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -9,11 +9,12 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
-import socket
 import time
 import traceback
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING, Any
+
+from megatron_iberis.launcher import free_port
 
 if TYPE_CHECKING:
     from megatron_iberis.parallel.groups import ParallelGroups
@@ -63,9 +64,7 @@ class Ranks:
         return [replies[rank] for rank in range(self.size)]
 
     def _start(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         context = multiprocessing.get_context("spawn")
         self.pipes, self.processes = [], []
         for rank in range(self.size):
