@@ -21,8 +21,8 @@ def examine() -> list[tuple[str, str]]:
 
 _TOOLS = {
     "deepspeed": "not on the PATH: activate the environment that megatron_iberis is installed in",
-    "g++": "missing: DeepSpeed compiles its CPU collectives with it (Debian: apt install g++)",
-    "ninja": "missing: DeepSpeed compiles its CPU collectives with it (pip install ninja)",
+    "g++": "missing: needed to install, and for what a [deepspeed] table may ask for (Debian: apt install g++)",
+    "ninja": "missing: needed for what a [deepspeed] table may ask DeepSpeed to compile (pip install ninja)",
 }
 
 

@@ -23,7 +23,7 @@ class Hub:
         self.stalled = threading.Event()
         self._end = threading.Event()
         self.asked: list[tuple[str, str, str | None]] = []  # method, path, Range
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": self}))
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> Hub:
@@ -58,64 +58,71 @@ class Hub:
         folders = {path.rsplit("/", 1)[0] for path in self.files if "/" in path}
         return [*entries, *({"type": "directory", "path": folder, "oid": "0" * 40} for folder in folders)]
 
-    def _handler(hub) -> type[BaseHTTPRequestHandler]:  # noqa: N805
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
 
-            def log_message(self, *_: object) -> None:
-                pass
+class _Handler(BaseHTTPRequestHandler):
+    """Answers for `hub`, which a subclass names."""
 
-            def do_HEAD(self) -> None:
-                self._answer(False)
+    hub: Hub
+    protocol_version = "HTTP/1.1"
 
-            def do_GET(self) -> None:
-                self._answer(True)
+    def log_message(self, *_: object) -> None:
+        pass
 
-            def _answer(self, with_body: bool) -> None:
-                path = self.path.split("?")[0]
-                hub.asked.append((self.command, path, self.headers.get("Range")))
-                if path.startswith(f"/api/datasets/{hub.repository}/tree/{hub.revision}"):
-                    self._send(200, json.dumps(hub.tree()).encode(), {}, with_body)
-                elif path.startswith(f"/api/datasets/{hub.repository}"):
-                    answer = {"id": hub.repository, "sha": hub.revision, "private": False, "tags": [], "downloads": 0}
-                    self._send(200, json.dumps(answer).encode(), {}, with_body)
-                elif path.startswith(f"/datasets/{hub.repository}/resolve/{hub.revision}/"):
-                    self._send_file(path.split(f"/resolve/{hub.revision}/")[1], with_body)
-                else:
-                    self._send(404, b"{}", {"X-Error-Code": "RepoNotFound"}, with_body)
+    def do_HEAD(self) -> None:
+        self._answer(False)
 
-            def _send_file(self, path: str, with_body: bool) -> None:
-                content = hub.files[path]
-                headers = {"ETag": f'"{hub.digest(path)}"', "X-Repo-Commit": hub.revision, "Accept-Ranges": "bytes"}
-                if with_body and hub.wrong.get(path, 0):
-                    hub.wrong[path] -= 1
-                    content = bytes(255 - byte for byte in content)
-                start = 0
-                if with_body and (ranges := self.headers.get("Range")):
-                    start = int(ranges.removeprefix("bytes=").split("-")[0])
-                    headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-                cut = hub.cut_after.pop(path, None) if with_body else None
-                if with_body and path == hub.stall_at:
-                    self.send_response(200)
-                    self.send_header("Content-Length", str(len(content)))
-                    self.end_headers()
-                    self.wfile.write(content[: len(content) // 2])
-                    hub.stalled.set()
-                    hub._end.wait()
-                    return
-                self._send(206 if start else 200, content[start:], headers, with_body, cut)
+    def do_GET(self) -> None:
+        self._answer(True)
 
-            def _send(
-                self, status: int, body: bytes, headers: dict[str, str], with_body: bool, cut: int | None = None
-            ) -> None:
-                self.send_response(status)
-                for name, value in ({"Content-Type": "application/json"} | headers).items():
-                    self.send_header(name, value)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                if with_body:
-                    self.wfile.write(body[:cut])
-                if cut is not None:
-                    self.close_connection = True
+    def _answer(self, with_body: bool) -> None:
+        path = self.path.split("?")[0]
+        self.hub.asked.append((self.command, path, self.headers.get("Range")))
+        if path.startswith(f"/api/datasets/{self.hub.repository}/tree/{self.hub.revision}"):
+            self._send(200, json.dumps(self.hub.tree()).encode(), {}, with_body)
+        elif path.startswith(f"/api/datasets/{self.hub.repository}"):
+            answer = {
+                "id": self.hub.repository,
+                "sha": self.hub.revision,
+                "private": False,
+                "tags": [],
+                "downloads": 0,
+            }
+            self._send(200, json.dumps(answer).encode(), {}, with_body)
+        elif path.startswith(f"/datasets/{self.hub.repository}/resolve/{self.hub.revision}/"):
+            self._send_file(path.split(f"/resolve/{self.hub.revision}/")[1], with_body)
+        else:
+            self._send(404, b"{}", {"X-Error-Code": "RepoNotFound"}, with_body)
 
-        return Handler
+    def _send_file(self, path: str, with_body: bool) -> None:
+        content = self.hub.files[path]
+        headers = {"ETag": f'"{self.hub.digest(path)}"', "X-Repo-Commit": self.hub.revision, "Accept-Ranges": "bytes"}
+        if with_body and self.hub.wrong.get(path, 0):
+            self.hub.wrong[path] -= 1
+            content = bytes(255 - byte for byte in content)
+        start = 0
+        if with_body and (ranges := self.headers.get("Range")):
+            start = int(ranges.removeprefix("bytes=").split("-")[0])
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        cut = self.hub.cut_after.pop(path, None) if with_body else None
+        if with_body and path == self.hub.stall_at:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content[: len(content) // 2])
+            self.hub.stalled.set()
+            self.hub._end.wait()
+            return
+        self._send(206 if start else 200, content[start:], headers, with_body, cut)
+
+    def _send(
+        self, status: int, body: bytes, headers: dict[str, str], with_body: bool, cut: int | None = None
+    ) -> None:
+        self.send_response(status)
+        for name, value in ({"Content-Type": "application/json"} | headers).items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if with_body:
+            self.wfile.write(body[:cut])
+        if cut is not None:
+            self.close_connection = True
