@@ -3,6 +3,7 @@
 # make test-full   the rest: every combination of layouts, rare ways to be stopped          make test-all   both
 # make test-native   the C++ part under the address and undefined-behaviour sanitizers
 # make lint   ruff and mypy          make format   ruff's formatting
+# make check-gpu   on a machine with a GPU, at most 8 minutes: right, and how fast      make wheels   for one without a network
 # make clean  removes .venv, build products and the demo
 #
 # Works as the first command on a fresh clone: needs Python >= 3.10 with venv, and a C++ compiler, nothing else.
@@ -17,7 +18,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 # and one lock file left by a killed start would make all of them wait for ever.
 export TORCH_EXTENSIONS_DIR := $(abspath $(VENV))/torch_extensions
 
-.PHONY: demo test test-full test-all test-native lint format clean
+.PHONY: demo test test-full test-all test-native check-gpu wheels lint format clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m examples.demo $(DATA)
@@ -42,6 +43,12 @@ test-native: $(VENV)/installed-dev
 	cd $(NATIVE) && ASAN_OPTIONS=detect_leaks=0,quarantine_size_mb=1 \
 	  LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libstdc++.so)" \
 	  $(abspath $(BIN))/python -m pytest -p no:cacheprovider tests/data tests/tokenizer/test_same_ids.py
+
+check-gpu: $(VENV)/installed
+	$(BIN)/python -m benchmarks.gpu
+
+wheels: $(VENV)/installed
+	$(BIN)/python -m benchmarks.wheels
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

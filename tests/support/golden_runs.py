@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -36,7 +35,13 @@ def recipe(
 
 
 def run(
-    folder: str, variant: str, name: str, device_batch: int, parallel: dict[str, Any], steps: int
+    folder: str,
+    variant: str,
+    name: str,
+    device_batch: int,
+    parallel: dict[str, Any],
+    steps: int,
+    device: str = "cpu",
 ) -> list[StepResult]:
     """Runs on a rank: the first steps of `name`. parallel: settings, and DeepSpeed's own under `deepspeed`."""
     wanted = recipe(folder, variant, device_batch, **parallel)
@@ -44,7 +49,7 @@ def run(
     start = tensors(f"{variant}_{'gqa' if folder == 'traj' else 'base'}", "weights")
     if name.endswith("zeroinit"):
         start = {k: torch.zeros_like(v) if k == "lm_head.weight" or "c_proj" in k else v for k, v in start.items()}
-    engine = Engine(wanted, groups, torch.device("cpu"), start)
+    engine = Engine(wanted, groups, torch.device(device), start)
     batches = load_file(GOLDEN / folder / "batches.safetensors")
     found = []
     for step in range(steps):
@@ -60,6 +65,8 @@ def run(
 
 def check(found: list[list[StepResult]], folder: str, variant: str, name: str, steps: int, tolerance: float) -> None:
     """Each rank tells the golden trajectory's losses, step by step, and its norms of the raw gradient."""
+    import pytest  # what only runs trajectories (benchmarks/gpu) does without
+
     golden = trajectory(folder, variant)[name]
     for rank in found:
         assert [s.loss for s in rank] == pytest.approx(golden["loss"][:steps], rel=0, abs=tolerance)
