@@ -1,7 +1,7 @@
 """`train`: text -> a tokenizer folder. The same text and arguments give the same bytes; no network.
 
 * SentencePiece with byte fallback and nothing normalised: every text survives (sentencepiece_model.py).
-* What a piece may hold is decided by marks in the training text (corpus.py).
+* What a piece may hold is decided by marks in the training text (sentences.py).
 * Runs of spaces, of newlines and of tabs may become pieces (indented code).
 """
 

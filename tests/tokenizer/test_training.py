@@ -137,6 +137,8 @@ def test_without_weights_all_text_that_fits_is_used(output: Path) -> None:
         ({"ja": 1.0, "en": 1.0, "de": 1.0}, "no source 'de' to weigh: the sources are ja, en"),
         ({"ja": 0.0, "en": 1.0}, "weight of 'ja' is 0.0: give a number above 0"),
         ({"ja": float("nan"), "en": 1.0}, "weight of 'ja' is nan"),
+        ({"ja": 5e-324, "en": 1.0}, "weight of 'ja' is 5e-324 of 1.0: that is no share"),
+        ({"ja": 1e308, "en": 1e308}, "weight of 'ja' is 1e.308 of inf: that is no share"),
     ],
 )
 def test_weights_that_make_no_sense_are_refused(weights: dict[str, float], message: str, output: Path) -> None:
