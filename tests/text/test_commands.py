@@ -50,7 +50,7 @@ def test_from_text_to_tokens(command: Command, tmp_path: Path) -> None:
 
 BAD_INPUTS = [
     ("missing.jsonl", "there is no file or folder missing.jsonl"),
-    ("none/*.jsonl", "no file matches none/*.jsonl"),
+    ("none/*.jsonl", "no file of text matches none/*.jsonl"),
     ("in_empty.jsonl", "nothing is in in_empty.jsonl: fetch the texts again"),
     ("in_empty.parquet", "nothing is in in_empty.parquet: fetch the texts again"),
     ("in_nothing.jsonl.gz", "no document could be used of 0 in the input: there is nothing in its files"),

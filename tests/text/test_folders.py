@@ -213,7 +213,7 @@ def test_what_it_has_written_itself_is_no_text(tmp_path: Path, tokenizer_folder:
         shutil.copy(tmp_path / "out.rejects.jsonl", tmp_path / "other.partial" / name)
     again = preprocess(config)
     assert (again.tally.read, again.paths, again.notices) == (first.tally.read, first.paths, [])
-    assert found(tmp_path / "**/*.jsonl") == (["a.jsonl"], [])
+    assert found(tmp_path / "**/*.jsonl") == found(tmp_path / "*") == (["a.jsonl"], [])
     (tmp_path / "my.rejects.jsonl").write_text('{"text": "mine"}\n')
     for given in (tmp_path, tmp_path / "*.jsonl"):
         names, (notice,) = found(given)

@@ -6,11 +6,12 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
+from megatron_iberis.errors import InputError
 from megatron_iberis.tokenizer import Tokenizer, train
 from megatron_iberis.tokenizer.sentences import Counts, Reservoir, chunks
 
@@ -155,6 +156,18 @@ def test_a_tokenizer_is_replaced_but_nothing_else(output: Path) -> None:
         train(sample_texts(), 400, output)
     assert (output / "thesis.txt").exists()
     assert [p.name for p in output.parent.iterdir()] == ["tokenizer"]
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_the_text_is_read(tmp_path: Path) -> None:
+    def texts() -> Iterator[str]:
+        raise AssertionError("text was read")
+        yield
+
+    (tmp_path / "file").touch()
+    for output in Path("/proc/sys/tokenizer"), tmp_path / "file/deep/tokenizer":
+        with pytest.raises(InputError, match="no tokenizer can be written to"):
+            train(texts(), 400, output)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("texts", [[], [""], ["", ""]])
