@@ -36,4 +36,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run(main, "what has come is kept; run the same command again to go on."))
+    raise SystemExit(run(main, "what has come is kept; run the same command again to resume."))

@@ -11,7 +11,7 @@ import argparse
 import time
 
 from megatron_iberis.command import Parser, path_argument, print_rows, progress_line, run, show_notices, warn_rejected
-from megatron_iberis.text.config import DEDUP, ON_ERROR, SKIP_RECORDS, PreprocessConfig
+from megatron_iberis.text.config import DEDUP, ON_ERROR, PreprocessConfig
 from megatron_iberis.text.preprocess import preprocess
 from megatron_iberis.text.summary import Summary
 
@@ -42,7 +42,7 @@ def parse_arguments() -> argparse.Namespace:
     add(
         "--on-error",
         choices=ON_ERROR,
-        default=SKIP_RECORDS,
+        default=PreprocessConfig.on_error,
         help="skip faulty records, or also the rest of a damaged file, or stop at the first of either "
         "(default: skip-records, which ends at a damaged file)",
     )

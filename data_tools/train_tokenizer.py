@@ -70,7 +70,9 @@ def parse_arguments() -> argparse.Namespace:
 def weights_of(arguments: list[str]) -> dict[str, float]:
     weights = {}
     for argument in arguments:
-        name, _, share = argument.partition("=")
+        name, _, share = argument.rpartition("=")
+        if name in weights:
+            raise InputError(f"--weight gives {name!r} twice: give each name one share.")
         try:
             weights[name] = float(share)
         except ValueError:

@@ -129,7 +129,7 @@ def path_argument(value: str) -> str:
     """For argparse: a path that is not empty, as "$DATA" is where DATA is not set."""
     if not value:
         raise argparse.ArgumentTypeError('the path is empty (""): give one, or . for the current folder.')
-    return value
+    return value if os.path.lexists(value) else os.path.expanduser(value)  # shells leave the ~ of --output=~/x
 
 
 def show_notices(notices: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ encoding of tiktoken's by name. Those of other packages need the extra: pip inst
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,11 +39,11 @@ class Fertility:
 
     @property
     def bytes_per_token(self) -> float:
-        return self.bytes / self.tokens
+        return self.bytes / self.tokens if self.tokens else math.inf
 
     @property
     def characters_per_token(self) -> float:
-        return self.characters / self.tokens
+        return self.characters / self.tokens if self.tokens else math.inf
 
     def add(self, other: Fertility) -> None:
         self.documents += other.documents

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from megatron_iberis.errors import InputError
 
 MARK = "\x1f"  # SentencePiece's own: no piece crosses it
+_LEAST_SHARE = 1e-9
 _CHUNK = 4_000  # characters; SentencePiece drops or refuses what is much longer than its "sentence"
 # Characters that SentencePiece can't take in training (it gives them a meaning of its own) end a piece instead.
 _RESERVED = str.maketrans(dict.fromkeys("\0\u2581\u2585", MARK))
@@ -100,6 +101,10 @@ def check_weights(sources: Iterable[str], weights: Mapping[str, float]) -> None:
             raise InputError(f"there is no source {name!r} to weigh: the sources are {', '.join(names)}.")
         if not 0 < weight < float("inf"):
             raise InputError(f"the weight of {name!r} is {weight}: give a number above 0.")
+    total = sum(weights.values())
+    for name, weight in weights.items():
+        if not weight / total > _LEAST_SHARE:
+            raise InputError(f"the weight of {name!r} is {weight} of {total}: that is no share of any text.")
 
 
 def chunks(texts: Iterable[str], counts: Counts) -> Iterator[bytes]:

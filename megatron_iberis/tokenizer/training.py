@@ -1,7 +1,7 @@
 """`train`: text -> a tokenizer folder. The same text and arguments give the same bytes; no network.
 
 * SentencePiece with byte fallback and nothing normalised: every text survives (sentencepiece_model.py).
-* What a piece may hold is decided by marks in the training text (corpus.py).
+* What a piece may hold is decided by marks in the training text (sentences.py).
 * Runs of spaces, of newlines and of tabs may become pieces (indented code).
 """
 
@@ -11,6 +11,7 @@ import dataclasses
 import io
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ def train(
     if sample_bytes < 10**6:
         raise InputError(f"a sample of {sample_bytes:,} bytes is too small to train on: use 1 MB or more.")
     check_replaceable(Path(output))
+    _check_writable(Path(output))
     sources = texts if isinstance(texts, Mapping) else {"": texts}
     if weights:
         check_weights(sources, weights)
@@ -73,6 +75,17 @@ def train(
     )
     tokenizer.save(output)
     return tokenizer
+
+
+def _check_writable(folder: Path) -> None:
+    """InputError if `folder` cannot be made: tried before the text is read, which may take an hour."""
+    parent = next(parent for parent in folder.absolute().parents if parent.exists())
+    try:
+        tempfile.TemporaryDirectory(prefix=".", dir=parent).cleanup()
+    except OSError as error:
+        raise InputError(
+            f"no tokenizer can be written to {folder} ({error.strerror}): name another folder."
+        ) from None
 
 
 def _arguments(vocab_size: int, kind: str) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def test_from_text_to_tokens(command: Command, tmp_path: Path) -> None:
 
 BAD_INPUTS = [
     ("missing.jsonl", "there is no file or folder missing.jsonl"),
-    ("none/*.jsonl", "no file matches none/*.jsonl"),
+    ("none/*.jsonl", "no file of text matches none/*.jsonl"),
     ("in_empty.jsonl", "nothing is in in_empty.jsonl: fetch the texts again"),
     ("in_empty.parquet", "nothing is in in_empty.parquet: fetch the texts again"),
     ("in_nothing.jsonl.gz", "no document could be used of 0 in the input: there is nothing in its files"),
@@ -69,7 +69,7 @@ BAD_INPUTS = [
 @pytest.mark.parametrize(("name", "sentence"), BAD_INPUTS)
 @pytest.mark.parametrize("script", ["train_tokenizer", "preprocess"])
 def test_bad_input_is_one_sentence_and_leaves_nothing(
-    script: str, name: str, sentence: str, command: Command, tmp_path: Path, tokenizer_folder: Path
+    script: str, name: str, sentence: str, in_process: Command, tmp_path: Path, tokenizer_folder: Path
 ) -> None:
     (tmp_path / "in_empty.jsonl").touch()
     (tmp_path / "in_empty.parquet").touch()
@@ -84,7 +84,7 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
         "train_tokenizer": ("--vocab-size", 300, "--output", "tok"),
         "preprocess": ("--tokenizer", tokenizer_folder, "--output-prefix", "out"),
     }[script]
-    assert_user_error(command(script, "--input", name, *rest), sentence)
+    assert_user_error(in_process(script, "--input", name, *rest), sentence)
     assert leftovers(tmp_path) == []
 
 
@@ -108,10 +108,10 @@ EMPTY_PATHS = [
 
 @pytest.mark.parametrize(("script", "arguments"), EMPTY_PATHS)
 def test_an_empty_path_is_refused(
-    script: str, arguments: tuple[object, ...], command: Command, tmp_path: Path
+    script: str, arguments: tuple[object, ...], in_process: Command, tmp_path: Path
 ) -> None:
     write_jsonl(tmp_path / "in.jsonl", records(5))
-    refused = command(script, *arguments)
+    refused = in_process(script, *arguments)
     assert refused.returncode == 2
     assert 'the path is empty ("")' in refused.stderr
     assert leftovers(tmp_path) == []
@@ -130,23 +130,25 @@ def test_malformed_lines_are_skipped_and_reported(command: Command, tmp_path: Pa
     assert TokenFile(tmp_path / "out_text_document").num_documents == 50
 
 
-def test_settings_that_cannot_work_are_one_sentence(command: Command, tmp_path: Path, tokenizer_folder: Path) -> None:
+def test_settings_that_cannot_work_are_one_sentence(
+    in_process: Command, tmp_path: Path, tokenizer_folder: Path
+) -> None:
     write_jsonl(tmp_path / "in.jsonl", records(50))
     base = ("preprocess", "--input", "in.jsonl", "--output-prefix", "out", "--tokenizer", tokenizer_folder)
-    assert_user_error(command(*base, "--tokenizer", "nowhere"), "nowhere is not a tokenizer folder")
-    assert_user_error(command(*base, "--workers", 0), "use --workers 1 or more")
-    assert_user_error(command(*base, "--val-fraction", 1.5), "--val-fraction must be")
-    assert_user_error(command(*base, "--split-key", "source"), "give --val-fraction too")
-    assert_user_error(command(*base, "--val-fraction", 1e-9), "fell into the validation split")
+    assert_user_error(in_process(*base, "--tokenizer", "nowhere"), "nowhere is not a tokenizer folder")
+    assert_user_error(in_process(*base, "--workers", 0), "use --workers 1 or more")
+    assert_user_error(in_process(*base, "--val-fraction", 1.5), "--val-fraction must be")
+    assert_user_error(in_process(*base, "--split-key", "source"), "give --val-fraction too")
+    assert_user_error(in_process(*base, "--val-fraction", 1e-9), "fell into the validation split")
     assert_user_error(
-        command(*base, "--val-fraction", 0.1, "--split-key", "author", "--workers", 2), "has no 'author'"
+        in_process(*base, "--val-fraction", 0.1, "--split-key", "author", "--workers", 2), "has no 'author'"
     )
     too_large = ("train_tokenizer", "--input", "in.jsonl", "--vocab-size", 50_000, "--output", "tok")
-    assert_user_error(command(*too_large), "a vocabulary of 50000 is more than this text supports: use at most")
-    assert_user_error(command(*too_large, "--vocab-size", -1), "a vocabulary of -1 is too small")
-    assert_user_error(command(*too_large, "--sample-mb", 0), "a sample of 0 bytes is too small")
+    assert_user_error(in_process(*too_large), "a vocabulary of 50000 is more than this text supports: use at most")
+    assert_user_error(in_process(*too_large, "--vocab-size", -1), "a vocabulary of -1 is too small")
+    assert_user_error(in_process(*too_large, "--sample-mb", 0), "a sample of 0 bytes is too small")
     (tmp_path / "in_file").write_text("x")
-    assert_user_error(command(*too_large[:-1], "in_file"), "in_file is a file")
+    assert_user_error(in_process(*too_large[:-1], "in_file"), "in_file is a file")
     assert leftovers(tmp_path) == []
 
 
@@ -194,13 +196,13 @@ def test_an_interrupt_while_workers_start_ends_all_of_it(tmp_path: Path, tokeniz
     path = write_jsonl(tmp_path / "in.jsonl", records(20_000))
     path.write_bytes(path.read_bytes() * 10)
     arguments = ["--input", path, "--tokenizer", tokenizer_folder, "--workers", "4", "--output-prefix"]
-    for report in range(10):
+    for report in range(6):
         run = begin(*arguments, tmp_path / f"out{report}")
         deadline = time.monotonic() + 60
         while not (tmp_path / f"out{report}.partial/plan.json").exists():
             assert time.monotonic() < deadline
             time.sleep(0.001)
-        time.sleep(report * 0.02)
+        time.sleep(report * 0.035)
         os.killpg(run.pid, signal.SIGINT)
         _, errors = run.communicate(timeout=60)
         assert (run.returncode, "Traceback" in errors) == (130, False), errors

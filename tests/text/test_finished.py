@@ -16,15 +16,15 @@ from .conftest import Command, records, write_jsonl
 
 
 def test_what_is_finished_is_not_done_again(
-    command: Command, tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
+    in_process: Command, tmp_path: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_jsonl(tmp_path / "in.jsonl", [*records(40), {"text": ""}, *records(2)])
     arguments = ("preprocess", "--input", "in.jsonl", "--tokenizer", tokenizer_folder, "--output-prefix", "out")
     options = ("--val-fraction", 0.2, "--dedup", "exact", "--resume")
-    first = command(*arguments, *options)
+    first = in_process(*arguments, *options)
     assert (first.returncode, "finished before" in first.stderr) == (0, False), first.stderr
     made = (tmp_path / "out_text_document.bin").stat().st_mtime_ns
-    again = command(*arguments, *options, "--workers", 2)
+    again = in_process(*arguments, *options, "--workers", 2)
     assert again.stderr == (
         "note: out_text_document, out_val_text_document: finished before with the same input and settings, "
         "nothing was done.\n"

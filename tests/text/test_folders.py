@@ -16,6 +16,7 @@ import pytest
 import zstandard
 from pyarrow import feather, parquet
 
+from megatron_iberis.command import path_argument
 from megatron_iberis.errors import InputError
 from megatron_iberis.text.config import PreprocessConfig
 from megatron_iberis.text.preprocess import preprocess
@@ -129,7 +130,7 @@ def test_json_that_is_not_lines_is_named(name: str, tmp_path: Path) -> None:
         find_inputs([str(path)])
 
 
-def test_files_that_are_not_read_are_named(command: Command, tmp_path: Path, tokenizer_folder: Path) -> None:
+def test_files_that_are_not_read_are_named(in_process: Command, tmp_path: Path, tokenizer_folder: Path) -> None:
     (tmp_path / "in").mkdir()
     write_jsonl(tmp_path / "in/z.jsonl", records(20))
     for name in *(f"{i}.md" for i in range(7)), "x.csv", "LICENCE", ".hidden", "cache-me.arrow":
@@ -137,10 +138,10 @@ def test_files_that_are_not_read_are_named(command: Command, tmp_path: Path, tok
     named = "in/0.md, in/1.md, in/2.md, in/3.md, in/4.md, 1 more of .arrow, 1 more of .csv, 2 more of .md"
     sentence = f"note: left out of in, as no text: 10 files ({named}, 1 more of no ending).\n"
     rest = ("--tokenizer", tokenizer_folder, "--output-prefix", "out")
-    assert command("preprocess", "--input", "in", *rest).stderr == sentence
-    trained = command("train_tokenizer", "--input", "in", "--vocab-size", 400, "--output", "tok")
+    assert in_process("preprocess", "--input", "in", *rest).stderr == sentence
+    trained = in_process("train_tokenizer", "--input", "in", "--vocab-size", 400, "--output", "tok")
     assert trained.stderr == sentence
-    assert command("train_tokenizer", "--output", "tok", "--evaluate", "a=in").stderr == sentence
+    assert in_process("train_tokenizer", "--output", "tok", "--evaluate", "a=in").stderr == sentence
 
 
 def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
@@ -195,7 +196,9 @@ def test_what_begins_with_a_tilde_is_in_the_home_folder(tmp_path: Path, monkeypa
     path = write_jsonl(tmp_path / "home/texts/a.jsonl", records(2))
     for given in "~/texts", "~/texts/*.jsonl", "~/texts/a.jsonl":
         assert [file.path for file in named_inputs([f"ja={given}"])["ja"]] == [path]
+    assert path_argument("~/texts") == str(tmp_path / "home/texts")
     (tmp_path / "~").mkdir()
+    assert path_argument("~") == "~"
     write_jsonl(tmp_path / "~/b.jsonl", records(2))
     assert found("~") == (["b.jsonl"], [])
 
@@ -210,7 +213,7 @@ def test_what_it_has_written_itself_is_no_text(tmp_path: Path, tokenizer_folder:
         shutil.copy(tmp_path / "out.rejects.jsonl", tmp_path / "other.partial" / name)
     again = preprocess(config)
     assert (again.tally.read, again.paths, again.notices) == (first.tally.read, first.paths, [])
-    assert found(tmp_path / "**/*.jsonl") == (["a.jsonl"], [])
+    assert found(tmp_path / "**/*.jsonl") == found(tmp_path / "*") == (["a.jsonl"], [])
     (tmp_path / "my.rejects.jsonl").write_text('{"text": "mine"}\n')
     for given in (tmp_path, tmp_path / "*.jsonl"):
         names, (notice,) = found(given)
@@ -220,7 +223,7 @@ def test_what_it_has_written_itself_is_no_text(tmp_path: Path, tokenizer_folder:
 
 
 def test_a_path_with_an_equals_sign_is_no_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: Command
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_process: Command
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for folder in "lang=ja", "lang=en", "ja", "other":
@@ -233,7 +236,7 @@ def test_a_path_with_an_equals_sign_is_no_name(
         assert are_named([f"x={path}"])
         assert all(str(file.path).startswith("lang=") for file in named_inputs([f"x={path}"])["x"])
     assert list(named_inputs(["ja=ja", "en=./lang=en"])) == ["ja", "en"]
-    trained = command("train_tokenizer", "--input", "lang=*/*.jsonl", "--vocab-size", 400, "--output", "tok")
+    trained = in_process("train_tokenizer", "--input", "lang=*/*.jsonl", "--vocab-size", 400, "--output", "tok")
     assert "documents   100" in trained.stdout, trained.stderr
-    measured = command("train_tokenizer", "--output", "tok", "--evaluate", "lang=*/*.jsonl")
+    measured = in_process("train_tokenizer", "--output", "tok", "--evaluate", "lang=*/*.jsonl")
     assert (measured.returncode, "is a path without a name" in measured.stderr) == (2, True)

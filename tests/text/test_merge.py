@@ -92,7 +92,7 @@ def test_documents_of_several_sequences_survive(
     ]
 
 
-def test_files_that_do_not_go_together_are_refused(parts: list[str], command: Command, tmp_path: Path) -> None:
+def test_files_that_do_not_go_together_are_refused(parts: list[str], in_process: Command, tmp_path: Path) -> None:
     other = train([line["text"] for line in records(60)], 400, tmp_path / "other")
     preprocess(PreprocessConfig([f"{parts[0]}.jsonl"], str(tmp_path / "other"), str(tmp_path / "c")))
     with TokenFileWriter(tmp_path / "d", 100_000) as writer:
@@ -101,18 +101,18 @@ def test_files_that_do_not_go_together_are_refused(parts: list[str], command: Co
         writer.add_document([1])
     before = sorted(os.listdir(tmp_path))
     merged = ("merge", "--output-prefix", "all", "--input", parts[0])
-    assert_user_error(command(*merged, "c"), "were not made with the same tokenizer")
-    assert_user_error(command(*merged, "d"), "holds uint16", "int32")
-    assert_user_error(command(*merged, "e"), "not known")
-    assert_user_error(command(*merged, "none"), "there is no none.idx")
+    assert_user_error(in_process(*merged, "c"), "were not made with the same tokenizer")
+    assert_user_error(in_process(*merged, "d"), "holds uint16", "int32")
+    assert_user_error(in_process(*merged, "e"), "not known")
+    assert_user_error(in_process(*merged, "none"), "there is no none.idx")
     assert_user_error(
-        command(*merged[:1], "--input", *parts, "--output-prefix", parts[0]), "is one of the files to merge"
+        in_process(*merged[:1], "--input", *parts, "--output-prefix", parts[0]), "is one of the files to merge"
     )
     assert sorted(os.listdir(tmp_path)) == before
-    done = command("merge", "--input", *parts, "--output-prefix", "all")
+    done = in_process("merge", "--input", *parts, "--output-prefix", "all")
     assert done.returncode == 0, done.stderr
     assert "all_text_document.bin .idx: 60 documents" in done.stdout
-    verified = command("inspect_dataset", "all", "--verify")
+    verified = in_process("inspect_dataset", "all", "--verify")
     assert verified.stdout.endswith("as in the manifest\n"), verified.stderr
 
 
@@ -155,9 +155,9 @@ def test_verify_notices_what_has_changed(kind: str, parts: list[str], tmp_path: 
         verify(TokenFile(prefix))
 
 
-def test_verify_works_without_a_manifest(parts: list[str], command: Command, tokenizer_folder: Path) -> None:
+def test_verify_works_without_a_manifest(parts: list[str], in_process: Command, tokenizer_folder: Path) -> None:
     Path(f"{parts[0]}_text_document.json").unlink()
-    told = command("inspect_dataset", parts[0], "--verify", "--tokenizer", tokenizer_folder)
+    told = in_process("inspect_dataset", parts[0], "--verify", "--tokenizer", tokenizer_folder)
     assert told.returncode == 0, told.stderr
     assert "all below 420" in told.stdout
     assert "not known" in told.stdout
@@ -165,7 +165,7 @@ def test_verify_works_without_a_manifest(parts: list[str], command: Command, tok
         file.seek(21)
         file.write(b"\xff")
     assert_user_error(
-        command("inspect_dataset", parts[0], "--verify", "--tokenizer", tokenizer_folder),
+        in_process("inspect_dataset", parts[0], "--verify", "--tokenizer", tokenizer_folder),
         "token 10 of",
         "outside the vocabulary of 420",
     )

@@ -118,6 +118,10 @@ def test_the_command_trains_by_weight_and_evaluates(command: Command, tmp_path: 
         (["--output", "t", "--evaluate", "a.txt"], "not a tokenizer"),
         (["--output", "t", "--input", "a.txt", "--vocab-size", "400", "--weight", "a=1"], "'a.txt' is not NAME=PATH"),
         (["--output", "t", "--input", "a=a.txt", "--vocab-size", "400", "--weight", "a"], "is not NAME=SHARE"),
+        (
+            ["--output", "t", "--input", "a=a.txt", "--vocab-size", "400", "--weight", "a=1", "a=2"],
+            "--weight gives 'a' twice",
+        ),
     ],
 )
 def test_mistakes_are_answered_in_one_sentence(

@@ -1,4 +1,4 @@
-"""Published sets are fetched whole and verified, go on where they stopped, and say what to do when they can't."""
+"""Published sets are fetched whole and verified, are resumed after a stop, and say what to do when they can't."""
 
 from __future__ import annotations
 

@@ -6,11 +6,12 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
+from megatron_iberis.errors import InputError
 from megatron_iberis.tokenizer import Tokenizer, train
 from megatron_iberis.tokenizer.sentences import Counts, Reservoir, chunks
 
@@ -137,6 +138,8 @@ def test_without_weights_all_text_that_fits_is_used(output: Path) -> None:
         ({"ja": 1.0, "en": 1.0, "de": 1.0}, "no source 'de' to weigh: the sources are ja, en"),
         ({"ja": 0.0, "en": 1.0}, "weight of 'ja' is 0.0: give a number above 0"),
         ({"ja": float("nan"), "en": 1.0}, "weight of 'ja' is nan"),
+        ({"ja": 5e-324, "en": 1.0}, "weight of 'ja' is 5e-324 of 1.0: that is no share"),
+        ({"ja": 1e308, "en": 1e308}, "weight of 'ja' is 1e.308 of inf: that is no share"),
     ],
 )
 def test_weights_that_make_no_sense_are_refused(weights: dict[str, float], message: str, output: Path) -> None:
@@ -153,6 +156,18 @@ def test_a_tokenizer_is_replaced_but_nothing_else(output: Path) -> None:
         train(sample_texts(), 400, output)
     assert (output / "thesis.txt").exists()
     assert [p.name for p in output.parent.iterdir()] == ["tokenizer"]
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_the_text_is_read(tmp_path: Path) -> None:
+    def texts() -> Iterator[str]:
+        raise AssertionError("text was read")
+        yield
+
+    (tmp_path / "file").touch()
+    for output in Path("/proc/sys/tokenizer"), tmp_path / "file/deep/tokenizer":
+        with pytest.raises(InputError, match="no tokenizer can be written to"):
+            train(texts(), 400, output)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("texts", [[], [""], ["", ""]])

@@ -105,9 +105,9 @@ def _expand(name: str, notices: list[str]) -> Iterator[Path]:
         found = [path]
     elif glob.has_magic(name):
         matching = matches(name)
-        found = [match for match in matching if not is_list(match)]
+        found = [match for match in matching if not (is_list(match) or is_output(match))]
         if not found:
-            raise InputError(f"no file matches {name}: check the pattern and the folder.")
+            raise InputError(f"no file of text matches {name}: check the pattern and the folder.")
         if lists := [match for match in matching if is_list(match) and not is_output(match)]:
             notices.append(f"taken for lists of what was left out, and not read: {_some(lists)}.")
     else:
