@@ -13,9 +13,6 @@ DATA ?=
 VENV := .venv
 BIN := $(VENV)/bin
 export PATH := $(abspath $(BIN)):$(PATH)
-# What DeepSpeed compiles at its first start: a folder shared by several environments is compiled anew for each of them,
-# and one lock file left by a killed start would make all of them wait for ever.
-export TORCH_EXTENSIONS_DIR := $(abspath $(VENV))/torch_extensions
 
 .PHONY: demo test test-full test-all test-native lint format clean
 

@@ -24,6 +24,7 @@ from megatron_iberis.command import run
 from megatron_iberis.config import load_recipe
 from megatron_iberis.errors import InputError
 from megatron_iberis.launcher import environment
+from megatron_iberis.run_folder import RunFolder
 from megatron_iberis.text.reading.inputs import InputFile, find_inputs
 from megatron_iberis.text.reading.records import Tally, read_documents
 
@@ -144,11 +145,11 @@ def _tell(folder: Path) -> None:
     from megatron_iberis.evaluation.unigram import unigram_loss
     from megatron_iberis.inference.load import load_model
 
-    run = folder / "run"
-    model = load_model(run)
+    run_folder = RunFolder(folder / "run")
+    model = load_model(run_folder.path)
     train, val = (TokenFile(folder / f"corpus{split}_text_document") for split in ("", "_val"))
     baseline = unigram_loss(train, val, model.tokenizer.token_bytes())
-    reached = _last_validation(run / "log.jsonl")["bits_per_byte"]
+    reached = _last_validation(run_folder.log)["bits_per_byte"]
     print("\n--- what the model says ---")
     for prompt in PROMPTS:
         for name, temperature in (("greedy", 0.0), ("sampled", 0.8)):
@@ -161,15 +162,15 @@ def _tell(folder: Path) -> None:
     for what, path in (
         ("tokenizer", folder / "tokenizer"),
         ("token files", folder / "corpus_text_document.bin"),
-        ("checkpoints", run / "checkpoints"),
-        ("curves", run / "tensorboard"),
-        ("log", run / "log.jsonl"),
+        ("checkpoints", run_folder.checkpoints),
+        ("curves", run_folder.tensorboard),
+        ("log", run_folder.log),
     ):
         print(f"{what:>12}: {path}")
     print("\n--- what to run next ---")
     print("  . .venv/bin/activate")
-    print(f"  tensorboard --logdir {run / 'tensorboard'}")
-    print(f"  iberis generate --checkpoint {run} --prompt 'The moon'")
+    print(f"  tensorboard --logdir {run_folder.tensorboard}")
+    print(f"  iberis generate --checkpoint {run_folder.path} --prompt 'The moon'")
     print("  deepspeed --num_gpus 2 examples/demo.sh --parallel.tp 2 --run.folder demo/two " + _data_words(folder))
     print("  make demo DATA='your.jsonl more.parquet'")
 

@@ -18,6 +18,7 @@ from megatron_iberis.hardware.measure import Peak, memory_bytes
 from megatron_iberis.monitor.console import Console
 from megatron_iberis.monitor.log import JsonlLog
 from megatron_iberis.monitor.metrics import StepMetrics, StepReport, Tracker
+from megatron_iberis.run_folder import RunFolder
 
 __all__ = ["Monitor", "StepMetrics"]
 
@@ -51,14 +52,14 @@ class Monitor:
         self._recorders: dict[str, Recorder] = {}
 
         def open_log() -> Recorder:
-            log = JsonlLog(folder / "log.jsonl", first_step)
+            log = JsonlLog(RunFolder(folder).log, first_step)
             self._tracker.resume(log.kept_losses, log.kept_skipped)
             return log
 
         def open_curves() -> Recorder:
             from megatron_iberis.monitor.tensorboard import TensorBoardWriter
 
-            return TensorBoardWriter(folder / "tensorboard", recipe, first_step)
+            return TensorBoardWriter(RunFolder(folder).tensorboard, recipe, first_step)
 
         for name, make in (("log.jsonl", open_log), ("TensorBoard", open_curves)):
             self._guard(name, partial(self._open, name, make))
@@ -68,7 +69,7 @@ class Monitor:
         ranks = "" if self._world == 1 else f" x {self._world} ranks"
         own = [
             f"peak: {teraflops(self._peak.flops)} TFLOP/s{ranks} ({self._peak.name})",
-            f"curves: tensorboard --logdir {self._folder / 'tensorboard'}",
+            f"curves: tensorboard --logdir {RunFolder(self._folder).tensorboard}",
         ]
         self._show(lambda console: console.start([*lines, *own]))
 
