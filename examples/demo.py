@@ -1,7 +1,8 @@
 """`make demo`: the whole way small. Text -> tokenizer -> token files -> training -> bits per byte -> a few words.
 
 Every step is one of the project's own commands, shown before it runs. What is already there is not made again, so a
-second `make demo` goes on where the first one stopped.
+second `make demo` goes on where the first one stopped. Other text than before, or the same files changed, has a
+folder of its own.
 
     python -m examples.demo [a.jsonl.zst b.parquet ...]
 """
@@ -12,28 +13,42 @@ import hashlib
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from megatron_iberis.command import run
 from megatron_iberis.config import load_recipe
+from megatron_iberis.errors import InputError
+from megatron_iberis.launcher import environment
+from megatron_iberis.run_folder import RunFolder
+from megatron_iberis.text.reading.inputs import InputFile, find_inputs
+from megatron_iberis.text.reading.records import Tally, read_documents
 
 ROOT = Path("demo")
 PROMPTS = ("The old clockmaker", "むかしむかし、")
 NEW_TOKENS = 48
+FEW = 200
+"""Documents: of fewer, a share set aside for validation may be none, or most of the text."""
+PIECE = 4000
+"""Characters of the pieces that a few long documents (a book, say) are cut into, at the ends of lines."""
 
 
 def main() -> int:
     """Runs the demo on the given text files, or on the sample text; returns the exit code."""
     given = sys.argv[1:]
-    folder = ROOT / (f"data-{hashlib.sha256(' '.join(given).encode()).hexdigest()[:8]}" if given else "sample")
+    files = find_inputs(given) if given else []
+    if any(file.is_stdin for file in files):
+        raise InputError("the text is read several times: give files or folders, not -.")
+    folder = ROOT / (f"data-{_fingerprint(files)}" if files else "sample")
     folder.mkdir(parents=True, exist_ok=True)
     vocab_size = load_recipe("demo").model.vocab_size
     workers = str(os.cpu_count() or 1)
     try:
-        inputs = given or [_sample_text(folder)]
+        inputs = _whole_or_in_pieces(given, files, folder) if files else [_sample_text(folder)]
         if not (folder / "tokenizer").is_dir():
             tool = ["data_tools/train_tokenizer.py", "--vocab-size", str(vocab_size)]
             _python(*tool, "--input", *inputs, "--output", str(folder / "tokenizer"))
@@ -49,6 +64,44 @@ def main() -> int:
     return 0
 
 
+def _fingerprint(files: Sequence[InputFile]) -> str:
+    """Another one for other files, and for files that were changed: what was made of the old ones is not theirs."""
+    versions = [(str(file.path.resolve()), file.size, file.path.stat().st_mtime_ns) for file in files]
+    return hashlib.sha256(json.dumps(versions).encode()).hexdigest()[:8]
+
+
+def _whole_or_in_pieces(given: list[str], files: list[InputFile], folder: Path) -> list[str]:
+    """The input as it was given, or, of a few documents, a file of their pieces, so that some can be set aside."""
+    documents = [document.text for document in islice(read_documents(files, "text", Tally()), FEW)]
+    if len(documents) == FEW:
+        return given
+    pieces = folder / "corpus.jsonl"
+    if not pieces.is_file():
+        print(f"{len(documents)} documents are cut into pieces of {PIECE:,} characters, to set some aside: {pieces}")
+        lines = (json.dumps({"text": piece}, ensure_ascii=False) for text in documents for piece in pieces_of(text))
+        write_whole(pieces, "".join(f"{line}\n" for line in lines))
+    return [str(pieces)]
+
+
+def pieces_of(text: str) -> Iterator[str]:
+    """The text in pieces that end with a line and have about PIECE characters; longer ones where a line is."""
+    piece = ""
+    for line in text.splitlines(keepends=True):
+        piece += line
+        if len(piece) >= PIECE:
+            yield piece
+            piece = ""
+    if piece.strip():
+        yield piece
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes the file whole or not at all."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
 def _sample_text(folder: Path) -> str:
     text = folder / "corpus.jsonl"
     if not text.is_file():
@@ -57,7 +110,7 @@ def _sample_text(folder: Path) -> str:
 
 
 def _train(folder: Path) -> None:
-    words = ["deepspeed", "--log_level", "error", "examples/demo.sh", "--run.resume"]
+    words = ["bash", "examples/demo.sh", "--run.resume"]
     for key, path in (
         ("data.train", folder / "corpus_text_document"),
         ("data.val", folder / "corpus_val_text_document"),
@@ -75,12 +128,15 @@ def _python(*words: str) -> None:
 def _run(words: list[str]) -> None:
     """Shows a command and runs it with this Python and its scripts; CalledProcessError when it fails."""
     print(f"\n$ {shlex.join(words)}", flush=True)
-    scripts = Path(sys.executable).parent
-    program = sys.executable if words[0] == "python" else str(scripts / words[0])
-    environment = {**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ.get('PATH', '')}"}
-    if not shutil.which("nvidia-smi"):
-        environment.setdefault("DS_ACCELERATOR", "cpu")  # else the launcher warns that it found no GPU
-    subprocess.run([program, *words[1:]], check=True, env=environment)
+    command = [sys.executable if words[0] == "python" else words[0], *words[1:]]
+    process = subprocess.Popen(command, env=environment())
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:  # which the command has got, too
+        process.wait()
+        raise
+    if code:
+        raise subprocess.CalledProcessError(code, command)
 
 
 def _tell(folder: Path) -> None:
@@ -89,11 +145,11 @@ def _tell(folder: Path) -> None:
     from megatron_iberis.evaluation.unigram import unigram_loss
     from megatron_iberis.inference.load import load_model
 
-    run = folder / "run"
-    model = load_model(run)
+    run_folder = RunFolder(folder / "run")
+    model = load_model(run_folder.path)
     train, val = (TokenFile(folder / f"corpus{split}_text_document") for split in ("", "_val"))
     baseline = unigram_loss(train, val, model.tokenizer.token_bytes())
-    reached = _last_validation(run / "log.jsonl")["bits_per_byte"]
+    reached = _last_validation(run_folder.log)["bits_per_byte"]
     print("\n--- what the model says ---")
     for prompt in PROMPTS:
         for name, temperature in (("greedy", 0.0), ("sampled", 0.8)):
@@ -106,15 +162,15 @@ def _tell(folder: Path) -> None:
     for what, path in (
         ("tokenizer", folder / "tokenizer"),
         ("token files", folder / "corpus_text_document.bin"),
-        ("checkpoints", run / "checkpoints"),
-        ("curves", run / "tensorboard"),
-        ("log", run / "log.jsonl"),
+        ("checkpoints", run_folder.checkpoints),
+        ("curves", run_folder.tensorboard),
+        ("log", run_folder.log),
     ):
         print(f"{what:>12}: {path}")
     print("\n--- what to run next ---")
     print("  . .venv/bin/activate")
-    print(f"  tensorboard --logdir {run / 'tensorboard'}")
-    print(f"  iberis generate --checkpoint {run} --prompt 'The moon'")
+    print(f"  tensorboard --logdir {run_folder.tensorboard}")
+    print(f"  iberis generate --checkpoint {run_folder.path} --prompt 'The moon'")
     print("  deepspeed --num_gpus 2 examples/demo.sh --parallel.tp 2 --run.folder demo/two " + _data_words(folder))
     print("  make demo DATA='your.jsonl more.parquet'")
 
@@ -134,4 +190,4 @@ def _last_validation(log: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run(main, "the same command goes on from here."))

@@ -14,7 +14,7 @@ def examine() -> list[tuple[str, str]]:
     """(what, finding) pairs, to be printed one a line."""
     rows = [("python", platform.python_version()), ("machine", f"{os.cpu_count()} CPUs, {platform.machine()}")]
     rows += [(name, _version(name)) for name in PACKAGES]
-    rows += [(tool, shutil.which(tool) or missing) for tool, missing in _TOOLS.items()]
+    rows.append(("deepspeed command", shutil.which("deepspeed") or _NO_COMMAND))
     rows += _devices()
     return rows
 

@@ -31,6 +31,11 @@ def name_of(step: int) -> str:
     return f"{PREFIX}{step:08d}"
 
 
+def step_of(folder: Path) -> int:
+    """The steps after which a checkpoint of this name was written."""
+    return int(folder.name.removeprefix(PREFIX))
+
+
 def steps_in(root: Path) -> list[int]:
     """The steps after which there is a checkpoint below `root`, oldest first."""
     names = (path.name.removeprefix(PREFIX) for path in root.glob(f"{PREFIX}*") if path.is_dir())

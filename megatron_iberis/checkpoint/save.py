@@ -34,6 +34,7 @@ from megatron_iberis.checkpoint.verify import Record, describe, write_manifest
 from megatron_iberis.config import Recipe, save_recipe
 from megatron_iberis.errors import InputError
 from megatron_iberis.parallel.agreement import raise_on_any_rank
+from megatron_iberis.run_folder import RECIPE, TOKENIZER
 from megatron_iberis.sharding.state import TrainingState
 
 FORMAT = 1
@@ -177,13 +178,13 @@ class CheckpointWriter:
 
     def _write_small(self, partial: Path, snapshot: Snapshot) -> list[Path]:
         """Recipe, tokenizer and counts; returns the files."""
-        state, recipe = partial / "state.json", partial / "recipe.toml"
+        state, recipe = partial / "state.json", partial / RECIPE
         counts = {"format": FORMAT, "step": snapshot.step, "optimizer_step": snapshot.optimizer_step}
         state.write_text(json.dumps(counts), encoding="utf-8")
         save_recipe(self.recipe, recipe)
         if self.tokenizer is None:
             return [state, recipe]
-        copy = shutil.copytree(self.tokenizer, partial / "tokenizer")
+        copy = shutil.copytree(self.tokenizer, partial / TOKENIZER)
         return [state, recipe, *(path for path in copy.rglob("*") if path.is_file())]
 
     def _complete(self, partial: Path, step: int, records: dict[str, Record]) -> None:

@@ -18,6 +18,7 @@ from megatron_iberis.model.initialization import build_model, fill_parameters
 from megatron_iberis.model.parameters import shards
 from megatron_iberis.parallel.groups import ParallelGroups
 from megatron_iberis.parallel.start import start_alone
+from megatron_iberis.run_folder import RECIPE, TOKENIZER, RunFolder
 from megatron_iberis.tokenizer import Tokenizer
 
 
@@ -57,8 +58,8 @@ def load_model(folder: str | Path) -> LoadedModel:
     """
     path = _whole_checkpoint(Path(folder))
     checkpoint = Checkpoint(path)
-    recipe = load_recipe(path / "recipe.toml")
-    tokenizer = Tokenizer.load(path / "tokenizer")
+    recipe = load_recipe(path / RECIPE)
+    tokenizer = Tokenizer.load(path / TOKENIZER)
     device = start_alone()
     model = build_model(recipe.model, ParallelGroups.create())
     fill_parameters(shards(model), checkpoint.weights)
@@ -73,7 +74,9 @@ def _whole_checkpoint(path: Path) -> Path:
         if problem:
             raise InputError(f"{problem}: give another checkpoint, or the run's folder for the newest whole one.")
         return path
-    found, passed_over = verify.newest_whole(path / "checkpoints", lambda each: verify.damage(each, verify.weights))
+    found, passed_over = verify.newest_whole(
+        RunFolder(path).checkpoints, lambda each: verify.damage(each, verify.weights)
+    )
     if found is None:
         raise InputError(f"{path} holds no checkpoint: give a run folder, or a step-... folder in checkpoints/.")
     for problem in passed_over:

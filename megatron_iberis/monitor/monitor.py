@@ -19,6 +19,7 @@ from megatron_iberis.hardware.peaks import Peak
 from megatron_iberis.monitor.console import Console
 from megatron_iberis.monitor.log import JsonlLog
 from megatron_iberis.monitor.metrics import StepMetrics, StepReport, Tracker
+from megatron_iberis.run_folder import RunFolder
 
 __all__ = ["Monitor", "StepMetrics"]
 
@@ -52,14 +53,14 @@ class Monitor:
         self._recorders: dict[str, Recorder] = {}
 
         def open_log() -> Recorder:
-            log = JsonlLog(folder / "log.jsonl", first_step)
+            log = JsonlLog(RunFolder(folder).log, first_step)
             self._tracker.resume(log.kept_losses, log.kept_skipped)
             return log
 
         def open_curves() -> Recorder:
             from megatron_iberis.monitor.tensorboard import TensorBoardWriter
 
-            return TensorBoardWriter(folder / "tensorboard", recipe, first_step)
+            return TensorBoardWriter(RunFolder(folder).tensorboard, recipe, first_step)
 
         for name, make in (("log.jsonl", open_log), ("TensorBoard", open_curves)):
             self._guard(name, partial(self._open, name, make))
@@ -69,7 +70,7 @@ class Monitor:
         ranks = "" if self._world == 1 else f" x {self._world} ranks"
         own = [
             f"peak: {teraflops(self._peak.flops)} TFLOP/s{ranks} ({self._peak.name})",
-            f"curves: tensorboard --logdir {self._folder / 'tensorboard'}",
+            f"curves: tensorboard --logdir {RunFolder(self._folder).tensorboard}",
         ]
         self._show(lambda console: console.start([*lines, *own]))
 

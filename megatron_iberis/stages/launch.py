@@ -5,17 +5,20 @@ Recipe, environment and files are looked at before torch is imported: a mistake 
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
 from collections.abc import Sequence
 from importlib import import_module
 
+from megatron_iberis.checkpoint import files, verify
 from megatron_iberis.command import exit_code
 from megatron_iberis.config import Recipe, load_recipe
 from megatron_iberis.parallel.node import launched_processes, ranks_on_this_node
 from megatron_iberis.resilience import preemption  # noqa: F401 (it looks which processes are above this one)
 from megatron_iberis.resilience.failure import LINGER, say_once
+from megatron_iberis.run_folder import RunFolder
 from megatron_iberis.stages.inputs import open_inputs
 
 
@@ -34,6 +37,13 @@ def launch(stage: str, name: str) -> None:
         recipe = load_recipe(*_recipe_and_overrides(name, arguments))
         check_processes(recipe, launched_processes())
         inputs = open_inputs(recipe)
+        if recipe.run.resume and (done := steps_done(recipe)) >= recipe.train.steps:
+            if os.environ.get("RANK", "0") == "0":
+                print(
+                    f"the run in {recipe.run.folder} is finished: {done} steps are done and train.steps is "
+                    f"{recipe.train.steps}; raise it to train further"
+                )
+            return 0
         code: int = import_module(f"megatron_iberis.stages.{stage}").run(recipe, inputs)
         return code
 
@@ -43,6 +53,12 @@ def launch(stage: str, name: str) -> None:
 def _say(sentence: str) -> None:
     if say_once(sentence) and ranks_on_this_node() > 1:
         time.sleep(LINGER)
+
+
+def steps_done(recipe: Recipe) -> int:
+    """The steps after which the run in the recipe's folder has saved itself last; 0 if it has not."""
+    newest, _ = files.candidates(RunFolder(recipe.run.folder).checkpoints)
+    return files.step_of(newest[0]) if newest and verify.damage(newest[0], verify.nothing) is None else 0
 
 
 def check_processes(recipe: Recipe, processes: int) -> None:

@@ -108,6 +108,17 @@ def test_a_run_is_not_overwritten(tmp_path: Path, corpus: Corpus) -> None:
     assert "--run.folder" in said
 
 
+def test_a_finished_run_says_so_and_is_left_as_it_is(tmp_path: Path, corpus: Corpus) -> None:
+    checkpoint = tmp_path / "run" / "checkpoints" / "step-00000010"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "manifest.json").write_text('{"files": {}}')
+    command = [sys.executable, str(SCRIPT), *words(corpus, tmp_path / "run", train__steps="10"), "--run.resume"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"the run in {tmp_path / 'run'} is finished: 10 steps are done and train.steps is 10" in done.stdout
+    assert [path.name for path in (tmp_path / "run").rglob("*") if path.is_file()] == ["manifest.json"]
+
+
 def test_refusal_comes_before_torch_is_imported() -> None:
     code = (
         "import sys; sys.argv = ['x', '--train.steps', 'many']\n"

@@ -1,0 +1,49 @@
+"""What lies where in a run's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+RECIPE = "recipe.toml"
+"""The recipe as resolved: of a run in its folder, and in each of its checkpoints."""
+TOKENIZER = "tokenizer"
+"""A copy of the tokenizer's folder, in both as well."""
+
+
+class RunFolder:
+    """The paths in the folder of a run, whether it is there yet or not."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @property
+    def recipe(self) -> Path:
+        return self.path / RECIPE
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.path / TOKENIZER
+
+    @property
+    def checkpoints(self) -> Path:
+        """checkpoint/files.py tells what is in there."""
+        return self.path / "checkpoints"
+
+    @property
+    def log(self) -> Path:
+        """One JSON object a line for each thing that happened (monitor/log.py)."""
+        return self.path / "log.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def rank_logs(self) -> Path:
+        """What each rank is doing, and its stacks when the run was ended (resilience/watchdog.py)."""
+        return self.path / "log"
+
+    @property
+    def skipped_steps(self) -> Path:
+        """Where the text of each skipped step lies (training/skipped_steps.py)."""
+        return self.path / "skipped_steps.jsonl"
