@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -36,6 +36,8 @@ class StepResult:
     """Loss or gradient are not finite, so weights and optimizer state were left exactly as they were."""
     stop: bool = False
     """Some rank was asked to stop."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """What else the objective told, as means over the step, which have the loss's divisor."""
 
 
 class Engine:

@@ -15,6 +15,7 @@ from megatron_iberis.config import Recipe
 from megatron_iberis.data.batches import micro_batches, prefetch
 from megatron_iberis.data.plan import BatchPlan
 from megatron_iberis.data.rows import SampleSource
+from megatron_iberis.monitor.events import TRAIN, Figures
 from megatron_iberis.monitor.monitor import Monitor, StepMetrics
 from megatron_iberis.resilience.heartbeat import Heartbeat
 from megatron_iberis.training.engine import Engine, StepResult
@@ -77,6 +78,8 @@ def train(
         result = engine.step(step, [next(batches) for _ in range(plan.accumulation)], stop)
         if monitor:
             monitor.step(_progress(recipe, engine, step, result, time.monotonic() - started))
+            if result.figures:
+                monitor.tell(Figures(step + 1, TRAIN, result.figures))
         problem = bad.add(step, result)
         if monitor and problem:
             monitor.note(problem)
