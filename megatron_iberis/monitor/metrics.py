@@ -11,7 +11,7 @@ from megatron_iberis.hardware.measure import Peak
 from megatron_iberis.monitor.events import Step
 
 LOSS_DECAY = 0.9
-CALM_STEPS = 20
+RECENT_STEPS = 20
 """Steps that the console's rate and the time left are averaged over."""
 SPIKE_DECAY = 0.98
 SPIKE_DEVIATIONS = 6.0
@@ -90,7 +90,7 @@ class Tracker:
         self.skipped_steps = 0
         self._recipe, self._flops = recipe, peak.flops * world
         self._warm = False
-        self._recent: deque[tuple[int, float]] = deque(maxlen=CALM_STEPS)
+        self._recent: deque[tuple[int, float]] = deque(maxlen=RECENT_STEPS)
         self._validation_seconds = 0.0
 
     def add(self, metrics: StepMetrics, memory_bytes: int) -> Step:

@@ -47,8 +47,8 @@ class Validate:
 
 
 @dataclass
-class Sample:
-    """Continues the recipe's prompts greedily, to be read."""
+class WriteTexts:
+    """Has the model continue the recipe's prompts greedily, to be read."""
 
     engine: Engine
     tokenizer: Tokenizer

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from megatron_iberis.config import Recipe
 from megatron_iberis.monitor.monitor import Monitor
-from megatron_iberis.stages.between_steps import Sample, Validate
+from megatron_iberis.stages.between_steps import Validate, WriteTexts
 from megatron_iberis.stages.inputs import Inputs
 from megatron_iberis.stages.training_run import run_training
 from megatron_iberis.training.engine import Engine
@@ -23,8 +23,8 @@ def run(recipe: Recipe, inputs: Inputs) -> int:
             validate = Validate(engine, inputs.val, inputs.tokenizer, monitor)
             found.append(Periodic(every.every, validate, at_start=True, phase="validation"))
         if every.sample_every:
-            sample = Sample(engine, inputs.tokenizer, monitor)
-            found.append(Periodic(every.sample_every, sample, phase="sampling"))
+            write = WriteTexts(engine, inputs.tokenizer, monitor)
+            found.append(Periodic(every.sample_every, write, phase="sampling"))
         return found
 
     return run_training(recipe, inputs.tokenizer, inputs.train, inputs.token_files, evaluations)

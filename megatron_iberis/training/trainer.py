@@ -1,7 +1,7 @@
 """The training loop: batches -> engine -> monitor, and what is to be done every so many steps.
 
 The loop has no state but the step: the place in the data, the rates and the momentum all follow from it.
-Ranks decide nothing alone: they stop after the same step, and find the same steps bad.
+Ranks decide nothing alone: they stop after the same step, and skip the same steps.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ def train(
 ) -> int:
     """Trains from `first_step` (0-based) to the recipe's last; called by all ranks, of which rank 0 has a monitor.
 
-    What was due before first_step is not done again: a resumed run goes on as if it had not stopped. stop: whether
+    What was due before first_step is not done again: a resumed run continues as if it had not stopped. stop: whether
     this rank was asked to stop; all ranks do so after the same step. Returns the steps done. Raises RunFailedError on
-    all ranks after too many bad steps.
+    all ranks after too many skipped steps.
     """
     steps, groups = recipe.train.steps, engine.groups
     plan = BatchPlan(
@@ -68,7 +68,7 @@ def train(
         ranks=groups.dp_size,
     )
     folder = Path(recipe.run.folder) if monitor else None
-    bad = SkippedSteps(folder, source, plan.global_batch, recipe.train.max_skipped_steps)
+    skipped = SkippedSteps(folder, source, plan.global_batch, recipe.train.max_skipped_steps)
     if first_step == 0:
         _do_what_is_due(between, 0, steps, engine.heartbeat)
     batches = prefetch(micro_batches(source, plan, first_step, steps))
@@ -80,7 +80,7 @@ def train(
             monitor.step(_progress(recipe, engine, step, result, time.monotonic() - started))
             if result.figures:
                 monitor.tell(Figures(step + 1, TRAIN, result.figures))
-        problem = bad.add(step, result)
+        problem = skipped.add(step, result)
         if monitor and problem:
             monitor.note(problem)
         _do_what_is_due(between, step + 1, steps, engine.heartbeat, result.stop)
