@@ -19,11 +19,7 @@ def examine() -> list[tuple[str, str]]:
     return rows
 
 
-_TOOLS = {
-    "deepspeed": "not on the PATH: activate the environment that megatron_iberis is installed in",
-    "g++": "missing: needed to install, and for what a [deepspeed] table may ask for (Debian: apt install g++)",
-    "ninja": "missing: needed for what a [deepspeed] table may ask DeepSpeed to compile (pip install ninja)",
-}
+_NO_COMMAND = "not on the PATH: activate the environment that megatron_iberis is installed in"
 
 
 def _version(name: str) -> str:

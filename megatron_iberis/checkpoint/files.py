@@ -43,7 +43,7 @@ def steps_in(root: Path) -> list[int]:
 
 
 def candidates(root: Path) -> tuple[list[Path], list[str]]:
-    """The checkpoints to go on from, the one that `latest` names first, then the older ones; and what is odd.
+    """The checkpoints to resume from, the one that `latest` names first, then the older ones; and what is odd.
 
     Without a readable `latest` it is all of them: the run was killed just before it was written.
     """

@@ -6,8 +6,9 @@
   When all have written, rank 0 adds the manifest and renames the folder; when one can't, none does.
 * One save at a time: the next one waits for it.
 
-`model-RANK.safetensors`, `optimizer-RANK.safetensors`: tensors by name. `state.json`: steps done, and the optimizer's
-own count of them; the position in the data is the step. `rng.safetensors`: the random state of rank 0's torch.
+`model-RANK.safetensors`, `optimizer-RANK.safetensors`: tensors by name. `state.json`: steps done, the optimizer's
+own count of them, and what the token files held; the position in the data is the step. `rng.safetensors`: the random
+state of rank 0's torch.
 """
 
 from __future__ import annotations
@@ -54,8 +55,9 @@ class Outcome:
 class CheckpointWriter:
     """Writes the checkpoints of one run. Made and called by all ranks together.
 
-    on_progress: called from the thread that saves, file by file. Raises InputError on all ranks when another run is
-    writing to `root`, or one of the ranks does not see that folder.
+    on_progress: called from the thread that saves, file by file. token_files: by path the `identity` of what the run
+    reads, to be compared when it is resumed. Raises InputError on all ranks when another run is writing to `root`, or
+    one of the ranks does not see that folder.
     """
 
     def __init__(
@@ -65,7 +67,9 @@ class CheckpointWriter:
         tokenizer: Path | None,
         state: TrainingState,
         on_progress: Callable[[], None] = lambda: None,
+        token_files: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
+        self._token_files = token_files or {}
         self._on_progress = on_progress
         self.root, self.recipe, self.tokenizer, self.state = root, recipe, tokenizer, state
         self.rank, self.lead = dist.get_rank(), dist.get_rank() == 0
@@ -180,7 +184,7 @@ class CheckpointWriter:
         """Recipe, tokenizer and counts; returns the files."""
         state, recipe = partial / "state.json", partial / RECIPE
         counts = {"format": FORMAT, "step": snapshot.step, "optimizer_step": snapshot.optimizer_step}
-        state.write_text(json.dumps(counts), encoding="utf-8")
+        state.write_text(json.dumps({**counts, "token_files": self._token_files}), encoding="utf-8")
         save_recipe(self.recipe, recipe)
         if self.tokenizer is None:
             return [state, recipe]

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import sys
 import unicodedata
+from collections.abc import Mapping
 from typing import TextIO
 
 from rich.console import Console as RichConsole
 from rich.table import Table
 from rich.text import Text
 
-from megatron_iberis.monitor.metrics import StepReport
+from megatron_iberis.monitor.events import TRAIN, Event, Figures, Note, Samples, Step, Validation
 
 PLAIN_WIDTH = 120
 LABEL_STYLE = "dim"
@@ -45,35 +46,47 @@ class Console:
                 self._print(Text(f"  {name:<{width}}  {self._visible(value)}"))
         self._print(Text())
 
-    def step(self, report: StepReport) -> None:
-        if report.done % self._every and report.done != self._steps:
-            return
-        width = min(PLAIN_WIDTH, self._rich.width) if self._rich else PLAIN_WIDTH
-        self._print(step_line(report, self._steps, width))
-
-    def validation(self, done: int, bits_per_byte: float, loss: float, seconds: float) -> None:
-        last, self._last_bits_per_byte = self._last_bits_per_byte, bits_per_byte
-        change = "" if last is None else f" ({bits_per_byte - last:+.4f})"
-        self._print(
-            Text.assemble(
-                ("validation ", "bold green"),
-                (f"after step {done:,}:  ", LABEL_STYLE),
-                (f"{bits_per_byte:.4f} bits per byte", "bold green"),
-                f"{change}   loss {loss:.4f}   ",
-                (duration(seconds), LABEL_STYLE),
-            )
-        )
-
-    def samples(self, done: int, texts: list[tuple[str, str]]) -> None:
-        for prompt, continuation in texts:
-            label = (f"sample after step {done:,}:  ", LABEL_STYLE)
-            self._print(Text.assemble(label, (f"[{self._visible(prompt)}]", "bold"), self._visible(continuation)))
-
-    def note(self, done: int, text: str) -> None:
-        self._print(Text(self._visible(text), style="cyan"))
+    def tell(self, event: Event) -> None:
+        """Prints a line or more; figures of a step only where the step's own line is printed."""
+        match event:
+            case Step() if self._is_shown(event.step):
+                self._print(step_line(event, self._steps, self._width))
+            case Validation():
+                self._print(self._validation_line(event))
+            case Samples():
+                label = (f"sample after step {event.step:,}:  ", LABEL_STYLE)
+                for sample in event.samples:
+                    prompt, continuation = self._visible(sample.prompt), self._visible(sample.continuation)
+                    self._print(Text.assemble(label, (f"[{prompt}]", "bold"), continuation))
+            case Note():
+                self._print(Text(self._visible(event.text), style="cyan"))
+            case Figures() if event.group != TRAIN or self._is_shown(event.step):
+                group = self._visible(event.group)
+                heading = [(f"{group} ", "bold green"), (f"after step {event.step:,}:", LABEL_STYLE)]
+                values = {self._visible(name): value for name, value in event.values.items()}
+                for line in figures_lines(heading, values, self._width):
+                    self._print(line)
 
     def close(self) -> None:
         self._stream.flush()
+
+    @property
+    def _width(self) -> int:
+        return min(PLAIN_WIDTH, self._rich.width) if self._rich else PLAIN_WIDTH
+
+    def _is_shown(self, step: int) -> bool:
+        return step % self._every == 0 or step == self._steps
+
+    def _validation_line(self, event: Validation) -> Text:
+        last, self._last_bits_per_byte = self._last_bits_per_byte, event.bits_per_byte
+        change = "" if last is None else f" ({event.bits_per_byte - last:+.4f})"
+        return Text.assemble(
+            ("validation ", "bold green"),
+            (f"after step {event.step:,}:  ", LABEL_STYLE),
+            (f"{event.bits_per_byte:.4f} bits per byte", "bold green"),
+            f"{change}   loss {event.loss:.4f}   ",
+            (duration(event.seconds), LABEL_STYLE),
+        )
 
     def _print(self, line: Text) -> None:
         if self._rich:
@@ -85,25 +98,44 @@ class Console:
         return visible(text, self._stream.encoding or "utf-8")
 
 
-def step_line(report: StepReport, steps: int, width: int) -> Text:
+def figures_lines(heading: list[tuple[str, str]], values: Mapping[str, float], width: int) -> list[Text]:
+    """The heading and "name figure" pairs, in as many lines of at most `width` columns as it takes.
+
+    heading: pieces of text and their styles. No pair is broken; further lines are indented.
+    """
+    lines = [Text.assemble(*heading)]
+    for name, value in values.items():
+        pair = Text.assemble("  ", (f"{name} ", LABEL_STYLE), (number(value), "bold"))
+        if lines[-1].cell_len + pair.cell_len > width:
+            lines.append(Text("  "))
+        lines[-1].append_text(pair)
+    return lines
+
+
+def number(value: float) -> str:
+    """Four significant digits, and whole numbers whole, as all are from 1,000 on: 0.2500, 12.50, 3, 1,234."""
+    return f"{value:,.0f}" if value.is_integer() or not abs(value) < 1000 else f"{value:#.4g}"
+
+
+def step_line(event: Step, steps: int, width: int) -> Text:
     """The figures of a step in at most `width` columns: where they are too many, the least asked for are left out."""
-    metrics, digits = report.metrics, len(f"{steps:,}")
-    rate = next(iter(metrics.learning_rates.values()), 0.0)
+    digits = len(f"{steps:,}")
+    rate = next(iter(event.learning_rates.values()), 0.0)
     # (figure, label before, label after, importance: 0 always stays)
     fields = [
-        (f"{report.loss_smooth:7.4f}", "loss ", "", 0),
-        (f"{significant(metrics.gradient_norm):<5}", "grad ", "", 3),
+        (f"{event.loss_smooth:7.4f}", "loss ", "", 0),
+        (f"{significant(event.gradient_norm):<5}", "grad ", "", 3),
         (f"{significant(rate):<7}", "lr ", "", 4),
     ]
-    if report.recent_tokens_per_second is None or report.recent_mfu is None:
-        fields.append((duration(metrics.seconds), "first step took ", "", 0))
+    if event.recent_tokens_per_second is None or event.recent_mfu is None:
+        fields.append((duration(event.seconds), "first step took ", "", 0))
     else:
-        fields.append((f"{report.recent_tokens_per_second:>7,.0f}", "", " tok/s", 1))
-        fields.append((f"{100 * report.recent_mfu:4.1f} %", "MFU ", "", 2))
-    fields.append((f"{report.memory_bytes / 1e9:.1f} GB", "", "", 5))
-    if report.seconds_left is not None and report.done < steps:
-        fields.append((duration(report.seconds_left), "ETA ", "", 0))
-    head = f"{report.done:>{digits},}/{steps:,} {100 * report.done / steps:5.1f} %"
+        fields.append((f"{event.recent_tokens_per_second:>7,.0f}", "", " tok/s", 1))
+        fields.append((f"{100 * event.recent_mfu:4.1f} %", "MFU ", "", 2))
+    fields.append((f"{event.memory_bytes / 1e9:.1f} GB", "", "", 5))
+    if event.seconds_left is not None and event.step < steps:
+        fields.append((duration(event.seconds_left), "ETA ", "", 0))
+    head = f"{event.step:>{digits},}/{steps:,} {100 * event.step / steps:5.1f} %"
     while True:
         line = Text.assemble(("step ", LABEL_STYLE), (head, "bold"))
         for figure, before, after, _ in fields:

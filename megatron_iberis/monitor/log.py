@@ -1,7 +1,9 @@
 """log.jsonl: one JSON object a line for each event of a run, on disk as soon as it happened.
 
-* "event" is step, validation, samples or note; "step" counts the steps done; "time" is UTC.
-* Standard JSON: a figure that is nan or infinite stands as null, and by its name under "not_finite".
+* "event" is step, validation, samples, note or figures, with the fields that events.py has for it; "step" counts the
+  steps done; "time" is UTC.
+* Standard JSON: a figure that is nan or infinite stands as null, and by its name under "not_finite" ("values.reward"
+  for one inside another object).
 * After a resume each step stands there once: what came after the checkpoint is dropped before anything is added.
 """
 
@@ -10,15 +12,16 @@ from __future__ import annotations
 import json
 import math
 import os
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from megatron_iberis.monitor.metrics import StepReport
+from megatron_iberis.monitor.events import Event
 
 
 class JsonlLog:
-    """The log of a run that goes on after `first_step` steps (0: from the start). OSError when the disk is full.
+    """The log of a run that resumes after `first_step` steps (0: from the start). OSError when the disk is full.
 
     kept_losses: those of the steps before, in order; kept_skipped: how many of those steps were skipped.
     """
@@ -28,49 +31,35 @@ class JsonlLog:
         self.kept_losses, self.kept_skipped = _drop_later(path, first_step)
         self._file = path.open("a", encoding="utf-8", errors="backslashreplace")
 
-    def step(self, report: StepReport) -> None:
-        metrics = report.metrics
-        self._write(
-            "step",
-            report.done,
-            loss=metrics.loss,
-            loss_smooth=report.loss_smooth,
-            gradient_norm=metrics.gradient_norm,
-            learning_rates=metrics.learning_rates,
-            momentum=metrics.momentum,
-            seconds=metrics.seconds,
-            tokens=metrics.tokens,
-            skipped=metrics.skipped,
-            tokens_per_second=report.tokens_per_second,
-            mfu=report.mfu,
-            memory_bytes=report.memory_bytes,
-        )
-
-    def validation(self, done: int, bits_per_byte: float, loss: float, seconds: float) -> None:
-        self._write("validation", done, bits_per_byte=bits_per_byte, loss=loss, seconds=seconds)
-
-    def samples(self, done: int, texts: list[tuple[str, str]]) -> None:
-        pairs = [{"prompt": prompt, "continuation": continuation} for prompt, continuation in texts]
-        self._write("samples", done, samples=pairs)
-
-    def note(self, done: int, text: str) -> None:
-        self._write("note", done, text=text)
+    def tell(self, event: Event) -> None:
+        """Writes the event's fields."""
+        fields = asdict(event)
+        time = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        head = {"event": type(event).__name__.lower(), "step": fields.pop("step"), "time": time}
+        self._file.write(json_line({**head, **fields}))
+        self._file.flush()
 
     def close(self) -> None:
         self._file.close()
 
-    def _write(self, event: str, done: int, **fields: Any) -> None:
-        time = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        self._file.write(json_line({"event": event, "step": done, "time": time, **fields}))
-        self._file.flush()
-
 
 def json_line(fields: dict[str, Any]) -> str:
     """A line of JSON that every reader takes; nan and infinities go where the file's first lines say."""
-    odd = {k: str(v) for k, v in fields.items() if isinstance(v, float) and not math.isfinite(v)}
+    odd: dict[str, str] = {}
+    fields = _finite(fields, "", odd)
     if odd:
-        fields = {k: None if k in odd else v for k, v in fields.items()} | {"not_finite": odd}
+        fields["not_finite"] = odd
     return json.dumps(fields, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _finite(fields: dict[str, Any], path: str, odd: dict[str, str]) -> dict[str, Any]:
+    """The fields with None for what is not finite, which is added to `odd` by its dotted name."""
+    finite: dict[str, Any] = {}
+    for name, value in fields.items():
+        finite[name] = _finite(value, f"{path}{name}.", odd) if isinstance(value, dict) else value
+        if isinstance(value, float) and not math.isfinite(value):
+            finite[name], odd[path + name] = None, str(value)
+    return finite
 
 
 def _drop_later(path: Path, first_step: int) -> tuple[list[float], int]:

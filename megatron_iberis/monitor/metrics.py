@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from megatron_iberis.config import ModelConfig, Recipe
 from megatron_iberis.hardware.peaks import Peak
+from megatron_iberis.monitor.events import Step
 
 LOSS_DECAY = 0.9
-CALM_STEPS = 20
+RECENT_STEPS = 20
 """Steps that the console's rate and the time left are averaged over."""
 SPIKE_DECAY = 0.98
 SPIKE_DEVIATIONS = 6.0
@@ -38,30 +39,6 @@ class StepMetrics:
     """Tokens of the step, all ranks."""
     skipped: bool = False
     """Whether loss or gradient were not finite, so that nothing was updated."""
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """A step with everything that follows from it. None: not known yet (the first step only warms up)."""
-
-    metrics: StepMetrics
-    done: int
-    """Steps done, this one included: what log, curves and console count in."""
-    loss_smooth: float
-    """Exponential mean of the losses so far, without the bias of its start."""
-    tokens_per_second: float
-    mfu: float
-    """Model FLOPs utilization of this step, from 0 to 1."""
-    warm: bool
-    """Whether the step's speed is typical: not the first one of a process."""
-    recent_tokens_per_second: float | None
-    recent_mfu: float | None
-    seconds_left: float | None
-    memory_bytes: int
-    skipped_steps: int
-    """Steps of the run so far that were skipped."""
-    spike: float | None
-    """By how many deviations the loss is above its running mean, where that is extraordinary."""
 
 
 class LossAverage:
@@ -105,7 +82,7 @@ class SpikeWatch:
 
 
 class Tracker:
-    """Turns each `StepMetrics` into a `StepReport`. world: ranks; peak: of one of them."""
+    """Turns each `StepMetrics` into a `Step`. world: ranks; peak: of one of them."""
 
     def __init__(self, recipe: Recipe, world: int, peak: Peak) -> None:
         self.loss = LossAverage()
@@ -113,34 +90,40 @@ class Tracker:
         self.skipped_steps = 0
         self._recipe, self._flops = recipe, peak.flops * world
         self._warm = False
-        self._recent: deque[tuple[int, float]] = deque(maxlen=CALM_STEPS)
+        self._recent: deque[tuple[int, float]] = deque(maxlen=RECENT_STEPS)
         self._validation_seconds = 0.0
 
-    def add(self, metrics: StepMetrics, memory_bytes: int) -> StepReport:
-        """The report after a step. memory_bytes: peak use of this rank."""
+    def add(self, metrics: StepMetrics, memory_bytes: int) -> Step:
+        """The event of a step. memory_bytes: peak use of this rank."""
         done, warm = metrics.step + 1, self._warm
         if warm:
             self._recent.append((metrics.tokens, max(metrics.seconds, 1e-9)))
         self._warm = True
         self.skipped_steps += metrics.skipped
         tokens, seconds = (sum(column) for column in zip(*self._recent, strict=True)) if self._recent else (0, 0.0)
-        return StepReport(
-            metrics=metrics,
-            done=done,
+        return Step(
+            step=done,
+            loss=metrics.loss,
             loss_smooth=self.loss.add(metrics.loss),
+            gradient_norm=metrics.gradient_norm,
+            learning_rates=metrics.learning_rates,
+            momentum=metrics.momentum,
+            seconds=metrics.seconds,
+            tokens=metrics.tokens,
+            skipped=metrics.skipped,
             tokens_per_second=metrics.tokens / max(metrics.seconds, 1e-9),
             mfu=self._mfu(metrics.tokens, max(metrics.seconds, 1e-9)),
+            memory_bytes=memory_bytes,
+            skipped_steps=self.skipped_steps,
             warm=warm,
             recent_tokens_per_second=tokens / seconds if seconds else None,
             recent_mfu=self._mfu(int(tokens), seconds) if seconds else None,
             seconds_left=self._seconds_left(done, seconds / len(self._recent)) if seconds else None,
-            memory_bytes=memory_bytes,
-            skipped_steps=self.skipped_steps,
-            spike=self.spikes.add(metrics.loss),
+            loss_spike=self.spikes.add(metrics.loss),
         )
 
     def resume(self, losses: list[float], skipped_steps: int) -> None:
-        """Learns what the steps before a resume were like: the smoothed figures go on where they were."""
+        """Learns what the steps before a resume were like: the smoothed figures continue from there."""
         for loss in losses:
             self.loss.add(loss)
             self.spikes.add(loss)

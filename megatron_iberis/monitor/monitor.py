@@ -17,23 +17,18 @@ from megatron_iberis.config import Recipe
 from megatron_iberis.hardware.measure import memory_bytes
 from megatron_iberis.hardware.peaks import Peak
 from megatron_iberis.monitor.console import Console
+from megatron_iberis.monitor.events import Event, Note, Validation
 from megatron_iberis.monitor.log import JsonlLog
-from megatron_iberis.monitor.metrics import StepMetrics, StepReport, Tracker
+from megatron_iberis.monitor.metrics import StepMetrics, Tracker
 from megatron_iberis.run_folder import RunFolder
 
 __all__ = ["Monitor", "StepMetrics"]
 
 
 class Recorder(Protocol):
-    """Something that is told the events of a run. `done` counts the steps done."""
+    """Something that is told the events of a run."""
 
-    def step(self, report: StepReport) -> None: ...
-
-    def validation(self, done: int, bits_per_byte: float, loss: float, seconds: float) -> None: ...
-
-    def samples(self, done: int, texts: list[tuple[str, str]]) -> None: ...
-
-    def note(self, done: int, text: str) -> None: ...
+    def tell(self, event: Event) -> None: ...
 
     def close(self) -> None: ...
 
@@ -77,42 +72,37 @@ class Monitor:
     def step(self, metrics: StepMetrics) -> None:
         """A step was done."""
         device = torch.device("cuda" if torch.cuda.is_initialized() else "cpu")
-        report = self._tracker.add(metrics, memory_bytes(device))
-        self._done = report.done
-        self._tell(lambda recorder: recorder.step(report))
-        if report.spike is not None:
+        event = self._tracker.add(metrics, memory_bytes(device))
+        self.tell(event)
+        if event.loss_spike is not None:
             self.note(
-                f"loss spike at step {report.done}: {metrics.loss:.4f} is {report.spike:.0f} mean deviations above "
+                f"loss spike at step {event.step}: {event.loss:.4f} is {event.loss_spike:.0f} mean deviations above "
                 "the losses before it"
             )
 
-    def validation(self, step: int, bits_per_byte: float, loss: float, seconds: float) -> None:
-        """A validation after `step` steps: bits a byte of text, loss in nats a token, its wall clock."""
-        self._done = step
-        self._tracker.validated(seconds)
-        self._tell(lambda recorder: recorder.validation(step, bits_per_byte, loss, seconds))
-
-    def samples(self, step: int, texts: list[tuple[str, str]]) -> None:
-        """Pairs (prompt, continuation) that the model wrote after `step` steps."""
-        self._done = step
-        self._tell(lambda recorder: recorder.samples(step, texts))
-
     def note(self, text: str) -> None:
-        """Something that happened, in a line."""
-        self._tell(lambda recorder: recorder.note(self._done, text))
+        """Something that happened after the last step that was told of, in a line."""
+        self.tell(Note(self._done, text))
+
+    def tell(self, event: Event) -> None:
+        """Tells console, log and curves of it."""
+        self._done = event.step
+        if isinstance(event, Validation):
+            self._tracker.validated(event.seconds)
+        self._each(lambda recorder: recorder.tell(event))
 
     def close(self) -> None:
         """Ends log and curves. What comes after is shown on the console only."""
-        self._tell(lambda recorder: recorder.close())
+        self._each(lambda recorder: recorder.close())
         self._recorders.clear()
 
     def _open(self, name: str, make: Callable[[], Recorder]) -> None:
         self._recorders[name] = make()
 
-    def _tell(self, event: Callable[[Recorder], None]) -> None:
-        self._show(event)
+    def _each(self, action: Callable[[Recorder], None]) -> None:
+        self._show(action)
         for name, recorder in list(self._recorders.items()):
-            self._guard(name, partial(event, recorder))
+            self._guard(name, partial(action, recorder))
 
     def _guard(self, name: str, action: Callable[[], None]) -> None:
         """Does it; whatever goes wrong takes the recorder `name` out of the run, which is said once."""
@@ -120,14 +110,14 @@ class Monitor:
             action()
         except Exception as error:
             self._recorders.pop(name, None)
-            problem = f"warning: {name} can't be written any more, the run goes on without it: {error}"
-            self._show(lambda console: console.note(self._done, problem))
+            problem = f"warning: {name} can't be written any more, the run continues without it: {error}"
+            self._show(lambda console: console.tell(Note(self._done, problem)))
 
-    def _show(self, event: Callable[[Console], None]) -> None:
+    def _show(self, action: Callable[[Console], None]) -> None:
         """On the console, as long as there is one: nothing can be said about a standard output that is gone."""
         if self._console is not None:
             try:
-                event(self._console)
+                action(self._console)
             except Exception:
                 self._console = None
 

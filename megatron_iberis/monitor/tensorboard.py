@@ -16,20 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto import event_pb2 as protobuf
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.summary.writer.record_writer import RecordWriter
 from torch.utils.tensorboard.summary import hparams
 
 from megatron_iberis.config import Recipe
-from megatron_iberis.monitor.metrics import StepReport
+from megatron_iberis.monitor.events import Event, Figures, Samples, Step, Validation
 
 FILE_VERSION = "brain.Event:2"
 
 
 class TensorBoardWriter:
-    """Writes one event file into `folder` for a run that goes on after `first_step` steps.
+    """Writes one event file into `folder` for a run that resumes after `first_step` steps.
 
     TensorBoard hides what older files in the folder say about later steps, so a resumed run shows one curve.
     Raises OSError when the disk does not take it.
@@ -44,55 +44,60 @@ class TensorBoardWriter:
         self._steps = recipe.train.steps
         self._done = first_step
         purge = first_step + 1 if first_step else 0
-        self._write(Event(file_version=FILE_VERSION), purge)
-        self._write(Event(session_log=SessionLog(status=SessionLog.START)), purge)
+        self._write(protobuf.Event(file_version=FILE_VERSION), purge)
+        self._write(protobuf.Event(session_log=protobuf.SessionLog(status=protobuf.SessionLog.START)), purge)
         start, session, self._session_end = hparams(
             hyper_parameters(recipe), {"validation/bits_per_byte": 0.0, "validation/loss": 0.0}
         )
         for summary in (start, session, _text("recipe", f"```toml\n{tomli_w.dumps(asdict(recipe))}```")):
-            self._write(Event(summary=summary), first_step)
+            self._write(protobuf.Event(summary=summary), first_step)
 
-    def step(self, report: StepReport) -> None:
-        metrics = report.metrics
-        values = {
-            "train/loss": metrics.loss,
-            "train/loss_smooth": report.loss_smooth,
-            "train/gradient_norm": metrics.gradient_norm,
-            "train/momentum": metrics.momentum,
-            "train/skipped_steps": report.skipped_steps,
-            "memory/gigabytes": report.memory_bytes / 1e9,
-        }
-        if report.spike is not None:
-            values["train/loss_spike"] = report.spike  # a point stands only where there was one
-        values |= {f"learning_rate/{kind}": rate for kind, rate in metrics.learning_rates.items()}
-        if report.warm:  # the first step's speed would only squeeze the curve's scale
-            values |= {"speed/tokens_per_second": report.tokens_per_second, "speed/mfu": report.mfu}
-        self._scalars(report.done, values)
-
-    def validation(self, done: int, bits_per_byte: float, loss: float, seconds: float) -> None:
-        self._scalars(done, {"validation/bits_per_byte": bits_per_byte, "validation/loss": loss})
-
-    def samples(self, done: int, texts: list[tuple[str, str]]) -> None:
-        shown = "\n\n".join(f"**{as_markdown(prompt)}**{as_markdown(text)}" for prompt, text in texts)
-        self._write(Event(summary=_text("samples", shown)), done)
-
-    def note(self, done: int, text: str) -> None:
+    def tell(self, event: Event) -> None:
         """Notes are for the console and the log."""
+        match event:
+            case Step():
+                self._scalars(event.step, step_scalars(event))
+            case Validation():
+                values = {"validation/bits_per_byte": event.bits_per_byte, "validation/loss": event.loss}
+                self._scalars(event.step, values)
+            case Samples():
+                texts = [f"**{as_markdown(s.prompt)}**{as_markdown(s.continuation)}" for s in event.samples]
+                self._write(protobuf.Event(summary=_text("samples", "\n\n".join(texts))), event.step)
+            case Figures():
+                self._scalars(event.step, {f"{event.group}/{name}": value for name, value in event.values.items()})
 
     def close(self) -> None:
         if self._done >= self._steps:
-            self._write(Event(summary=self._session_end), self._done)
+            self._write(protobuf.Event(summary=self._session_end), self._done)
         self._file.close()
 
-    def _scalars(self, done: int, values: dict[str, float]) -> None:
-        self._done = done
+    def _scalars(self, step: int, values: dict[str, float]) -> None:
+        self._done = step
         summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
-        self._write(Event(summary=summary), done)
+        self._write(protobuf.Event(summary=summary), step)
 
-    def _write(self, event: Event, step: int) -> None:
+    def _write(self, event: protobuf.Event, step: int) -> None:
         event.step, event.wall_time = step, time.time()
         self._records.write(event.SerializeToString())
         self._records.flush()
+
+
+def step_scalars(event: Step) -> dict[str, float]:
+    """The curves' points of a step, by tag."""
+    values = {
+        "train/loss": event.loss,
+        "train/loss_smooth": event.loss_smooth,
+        "train/gradient_norm": event.gradient_norm,
+        "train/momentum": event.momentum,
+        "train/skipped_steps": event.skipped_steps,
+        "memory/gigabytes": event.memory_bytes / 1e9,
+    }
+    if event.loss_spike is not None:
+        values["train/loss_spike"] = event.loss_spike  # a point stands only where there was one
+    values |= {f"learning_rate/{kind}": rate for kind, rate in event.learning_rates.items()}
+    if event.warm:  # the first step's speed would only squeeze the curve's scale
+        values |= {"speed/tokens_per_second": event.tokens_per_second, "speed/mfu": event.mfu}
+    return values
 
 
 def hyper_parameters(recipe: Recipe) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from megatron_iberis.checkpoint.save import CheckpointWriter
 from megatron_iberis.data.rows import ConcatSource
 from megatron_iberis.evaluation.bits_per_byte import evaluate
 from megatron_iberis.inference.exact import continue_prompt
+from megatron_iberis.monitor.events import Samples, SampleText, Validation
 from megatron_iberis.monitor.monitor import Monitor
 from megatron_iberis.tokenizer import Tokenizer
 from megatron_iberis.training.engine import Engine
@@ -41,12 +42,13 @@ class Validate:
             self.engine.device,
         )
         if self.monitor:
-            self.monitor.validation(done, loss.bits_per_byte, loss.nats_per_token, time.monotonic() - started)
+            seconds = time.monotonic() - started
+            self.monitor.tell(Validation(done, loss.bits_per_byte, loss.nats_per_token, seconds))
 
 
 @dataclass
-class Sample:
-    """Continues the recipe's prompts greedily, to be read."""
+class WriteTexts:
+    """Has the model continue the recipe's prompts greedily, to be read."""
 
     engine: Engine
     tokenizer: Tokenizer
@@ -64,14 +66,15 @@ class Sample:
                 sequence_length=recipe.model.sequence_length,
                 multiple=self.engine.groups.tp_size * self.engine.groups.cp_size * recipe.model.kernel,
             )
-            texts.append((prompt, self.tokenizer.decode(i for i in ids if i < self.tokenizer.vocab_size)))
+            text = self.tokenizer.decode(i for i in ids if i < self.tokenizer.vocab_size)
+            texts.append(SampleText(prompt, text))
         if self.monitor:
-            self.monitor.samples(done, texts)
+            self.monitor.tell(Samples(done, tuple(texts)))
 
 
 @dataclass
 class Save:
-    """Writes checkpoints while the run goes on. One that can't be written is told of: the run is worth more."""
+    """Writes checkpoints while the run trains. One that can't be written is told of: the run is worth more."""
 
     writer: CheckpointWriter
     monitor: Monitor | None

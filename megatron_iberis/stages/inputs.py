@@ -8,6 +8,7 @@ from pathlib import Path
 from megatron_iberis.config import Recipe
 from megatron_iberis.data.mixture import RowLayout, open_mixture, open_validation
 from megatron_iberis.data.rows import ConcatSource, Mixture
+from megatron_iberis.data.token_files.reader import TokenFile
 from megatron_iberis.errors import InputError
 from megatron_iberis.tokenizer import Tokenizer
 
@@ -19,6 +20,11 @@ class Inputs:
     tokenizer: Tokenizer
     train: Mixture
     val: ConcatSource | None
+
+    @property
+    def token_files(self) -> list[TokenFile]:
+        """All that are read."""
+        return [*(source.file for source in self.train.sources), *([self.val.file] if self.val else [])]
 
 
 def open_inputs(recipe: Recipe) -> Inputs:

@@ -21,7 +21,7 @@ FILE = "skipped_steps.jsonl"
 
 
 class SkippedSteps:
-    """Watches for bad steps in a row. All ranks see the same results and so come to the same end.
+    """Watches for skipped steps in a row. All ranks see the same results and so come to the same end.
 
     folder: where to write, on one rank; None on the others. rows: samples of a step. limit: how many in a row are
     too many.
@@ -41,8 +41,8 @@ class SkippedSteps:
         if self._in_a_row >= self._limit:
             raise RunFailedError(
                 f"{self._in_a_row} steps in a row, up to step {step + 1}, had a loss or a gradient that is not "
-                f"finite. {where}: look at those texts, or lower the learning rates, and go on from the last "
-                "checkpoint with --run.resume."
+                f"finite. {where}: look at those texts, or lower the learning rates, and resume from the last "
+                "checkpoint (--run.resume)."
             )
         what = "gradient" if math.isfinite(result.loss) else "loss"
         return f"step {step + 1} was skipped: its {what} is not finite. {where}"

@@ -1,7 +1,7 @@
 """The training loop: batches -> engine -> monitor, and what is to be done every so many steps.
 
 The loop has no state but the step: the place in the data, the rates and the momentum all follow from it.
-Ranks decide nothing alone: they stop after the same step, and find the same steps bad.
+Ranks decide nothing alone: they stop after the same step, and skip the same steps.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from megatron_iberis.config import Recipe
 from megatron_iberis.data.batches import micro_batches, prefetch
 from megatron_iberis.data.plan import BatchPlan
 from megatron_iberis.data.rows import SampleSource
+from megatron_iberis.monitor.events import TRAIN, Figures
 from megatron_iberis.monitor.monitor import Monitor, StepMetrics
 from megatron_iberis.resilience.heartbeat import Heartbeat
 from megatron_iberis.training.engine import NEXT_TOKEN, Engine, StepResult
@@ -57,9 +58,9 @@ def train(
 ) -> int:
     """Trains from `first_step` (0-based) to the recipe's last; called by all ranks, of which rank 0 has a monitor.
 
-    What was due before first_step is not done again: a resumed run goes on as if it had not stopped. stop: whether
+    What was due before first_step is not done again: a resumed run continues as if it had not stopped. stop: whether
     this rank was asked to stop; all ranks do so after the same step. Returns the steps done. Raises RunFailedError on
-    all ranks after too many bad steps.
+    all ranks after too many skipped steps.
     """
     steps, groups = recipe.train.steps, engine.groups
     plan = BatchPlan(
@@ -69,7 +70,7 @@ def train(
         ranks=groups.dp_size,
     )
     folder = Path(recipe.run.folder) if monitor else None
-    bad = SkippedSteps(folder, source, plan.global_batch, recipe.train.max_skipped_steps)
+    skipped = SkippedSteps(folder, source, plan.global_batch, recipe.train.max_skipped_steps)
     if first_step == 0:
         _do_what_is_due(between, 0, steps, engine.heartbeat)
     batches = prefetch(micro_batches(source, plan, first_step, steps))
@@ -79,7 +80,9 @@ def train(
         result = engine.step(step, [next(batches) for _ in range(plan.accumulation)], objective, stop)
         if monitor:
             monitor.step(_progress(recipe, engine, step, result, time.monotonic() - started))
-        problem = bad.add(step, result)
+            if result.figures:
+                monitor.tell(Figures(step + 1, TRAIN, result.figures))
+        problem = skipped.add(step, result)
         if monitor and problem:
             monitor.note(problem)
         _do_what_is_due(between, step + 1, steps, engine.heartbeat, result.stop)

@@ -7,7 +7,8 @@ import math
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
+from itertools import pairwise
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -15,7 +16,8 @@ from tensorboard.plugin_util import markdown_to_safe_html
 
 from megatron_iberis.config import load_recipe
 from megatron_iberis.hardware.peaks import Peak
-from megatron_iberis.monitor.console import Console, duration, significant, step_line
+from megatron_iberis.monitor.console import Console, duration, figures_lines, significant, step_line
+from megatron_iberis.monitor.events import Figures, Samples, SampleText, Validation
 from megatron_iberis.monitor.metrics import LossAverage, Tracker, model_flops_utilization
 from megatron_iberis.monitor.monitor import Monitor, StepMetrics
 from megatron_iberis.monitor.tensorboard import as_markdown
@@ -23,7 +25,7 @@ from megatron_iberis.monitor.tensorboard import as_markdown
 STEPS = 8
 RATES = {"matrix": 0.02, "embedding": 0.15, "unembedding": 0.003, "convolution": 0.015}
 PEAK = Peak(1e15, "a test GPU")
-SAMPLES = [("The capital of France is", " *Paris*.\n# 1"), ("日本の首都は", "東京です。\x1b[31m")]
+SAMPLES = (SampleText("The capital of France is", " *Paris*.\n# 1"), SampleText("日本の首都は", "東京です。\x1b[31m"))
 RECIPE = load_recipe("d20", ["--train.steps", str(STEPS), "--evaluation.every", "4", "--train.log_every", "1"])
 
 
@@ -38,8 +40,8 @@ def run(folder, first, last, recipe=RECIPE):
     for step in range(first, last):
         monitor.step(metrics(step))
         if (step + 1) % 4 == 0:
-            monitor.validation(step + 1, 1.0 / (step + 1), 2.0, 1.5)
-            monitor.samples(step + 1, SAMPLES)
+            monitor.tell(Validation(step + 1, 1.0 / (step + 1), 2.0, 1.5))
+            monitor.tell(Samples(step + 1, SAMPLES))
             monitor.note(f"checkpoint after step {step + 1}")
     monitor.close()
 
@@ -69,8 +71,8 @@ def test_each_event_is_a_line_of_json_that_is_there_at_once(tmp_path):
     assert (step["step"], step["loss"], step["tokens"]) == (1, 10.0, 524288)
     assert step["tokens_per_second"] == pytest.approx(524288 / 3.0)
     assert step["learning_rates"] == RATES
-    monitor.samples(1, SAMPLES)
-    assert log_of(tmp_path, "samples")[0]["samples"][1] == {"prompt": SAMPLES[1][0], "continuation": SAMPLES[1][1]}
+    monitor.tell(Samples(1, SAMPLES))
+    assert log_of(tmp_path, "samples")[0]["samples"][1] == asdict(SAMPLES[1])
     monitor.note("checkpoint")
     assert log_of(tmp_path, "note")[0]["text"] == "checkpoint"
     monitor.close()
@@ -93,7 +95,7 @@ def test_new_run_starts_an_empty_log_and_new_curves(tmp_path):
     assert [step for step, _ in points(curves(tmp_path), "train/loss")] == [1, 2]
 
 
-def test_smoothed_loss_goes_on_where_it_was_after_a_resume(tmp_path):
+def test_smoothed_loss_is_resumed_too(tmp_path):
     run(tmp_path / "whole", 0, STEPS)
     run(tmp_path / "parts", 0, 5)
     run(tmp_path / "parts", 4, STEPS)
@@ -323,7 +325,7 @@ def test_terminal_shows_no_control_characters_of_the_model(monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     terminal = Terminal()
     console = Console(STEPS, 1, terminal)
-    console.samples(4, [("[bold]a[/bold]", "\x1b[31m\u202e\x07 b")])
+    console.tell(Samples(4, (SampleText("[bold]a[/bold]", "\x1b[31m\u202e\x07 b"),)))
     out = terminal.getvalue()
     assert "\x1b[1m" in out  # ours
     assert "\x1b[31m" not in out
@@ -331,11 +333,54 @@ def test_terminal_shows_no_control_characters_of_the_model(monkeypatch):
     assert "[bold]a[/bold]" in out
 
 
-def test_console_that_cannot_show_japanese_goes_on():
+def test_console_that_cannot_show_japanese_shows_escapes():
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
-    Console(STEPS, 1, stream).samples(4, SAMPLES)
+    Console(STEPS, 1, stream).tell(Samples(4, SAMPLES))
     stream.seek(0)
     assert "[\\u65e5\\u672c" in stream.read()
+
+
+# Figures that nobody here knows
+
+CORE = {"arc_easy": 0.2513, "hellaswag": 0.3071, "lambada": 0.0, "squad": -1.25, "tokens": 1234567.0, "ece": math.nan}
+
+
+def test_figures_of_any_group_reach_console_log_and_tensorboard(tmp_path, capsys):
+    monitor = Monitor(tmp_path, RECIPE, 1, 0, PEAK)
+    monitor.tell(Figures(3, "core", CORE))
+    monitor.close()
+    assert capsys.readouterr().out.splitlines() == [
+        "core after step 3:  arc_easy 0.2513  hellaswag 0.3071  lambada 0  squad -1.250  tokens 1,234,567  ece nan"
+    ]
+    (line,) = log_of(tmp_path, "figures")
+    assert (line["step"], line["group"], line["values"]) == (3, "core", {**CORE, "ece": None})
+    assert line["not_finite"] == {"values.ece": "nan"}
+    for name in ("arc_easy", "squad", "tokens"):
+        assert points(curves(tmp_path), f"core/{name}") == [(3, pytest.approx(CORE[name]))]
+
+
+def test_figures_of_a_step_are_shown_with_its_line_alone(tmp_path, capsys):
+    recipe = load_recipe("d20", ["--train.steps", str(STEPS), "--train.log_every", "3"])
+    monitor = Monitor(tmp_path, recipe, 1, 0, PEAK)
+    for step in range(STEPS):
+        monitor.step(metrics(step))
+        monitor.tell(Figures(step + 1, "train", {"margin": step / 10}))
+    monitor.close()
+    shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("train ")]
+    assert shown == [f"train after step {n}:  margin {(n - 1) / 10:.4f}" for n in (3, 6, 8)]
+    assert len(log_of(tmp_path, "figures")) == STEPS
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_many_figures_are_lines_of_whole_pairs(width):
+    values = {f"task_{number}": number / 100 for number in range(22)}
+    lines = [line.plain for line in figures_lines([("core after step 1,000:", "")], values, width)]
+    assert max(map(len, lines)) <= width
+    for line, following in pairwise(lines):
+        assert len(line) + len("  " + " ".join(following.split()[:2])) > width  # it would not have fitted
+    assert all(line.startswith("    task_") for line in lines[1:])
+    words = " ".join(lines).split()[4:]
+    assert dict(zip(words[::2], map(float, words[1::2]), strict=True)) == values
 
 
 # Nothing here ends a run
@@ -349,7 +394,7 @@ def test_full_disk_does_not_end_the_run(tmp_path, capfd):
         os.dup2(os.open("/dev/full", os.O_WRONLY), file.fileno())
     for step in range(STEPS):
         monitor.step(metrics(step))
-    monitor.validation(STEPS, 1.0, 2.0, 1.0)
+    monitor.tell(Validation(STEPS, 1.0, 2.0, 1.0))
     monitor.note("the end")
     monitor.close()
     captured = capfd.readouterr()

@@ -1,4 +1,4 @@
-"""Every way to cut rows from the text trains, documents apart or not, and does not know how the run is spread."""
+"""Every packing trains, documents apart or not, and does not know how the run is spread."""
 
 from __future__ import annotations
 
