@@ -12,7 +12,7 @@ import time
 
 from megatron_iberis.command import path_argument, print_rows, progress_line, run, show_notices, warn_rejected
 from megatron_iberis.text.config import DEDUP, ON_ERROR, PreprocessConfig
-from megatron_iberis.text.preprocess import preprocess
+from megatron_iberis.text.preprocess import finished, preprocess
 from megatron_iberis.text.summary import Summary
 
 
@@ -48,6 +48,10 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     config = PreprocessConfig(**vars(parse_arguments()))
+    if done := finished(config):
+        for prefix in done:
+            print(f"{prefix}.bin .idx .json: finished before, nothing is left to do")
+        return
     started = time.monotonic()
     with progress_line("preprocessing") as progress:
         summary = preprocess(config, progress)

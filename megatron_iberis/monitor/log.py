@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from megatron_iberis.monitor.metrics import StepReport
+from megatron_iberis.storage.atomic import write_atomic
 
 
 class JsonlLog:
@@ -88,16 +88,7 @@ def _drop_later(path: Path, first_step: int) -> tuple[list[float], int]:
                 skipped += fields.get("skipped") is True
                 if fields.get("event") == "step" and isinstance(fields.get("loss"), float):
                     losses.append(fields["loss"])
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.writelines(kept)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_atomic(path, b"".join(kept))
     return losses, skipped
 
 

@@ -7,14 +7,18 @@ which a stopped run can go on; finishing.py makes token files of it. Nothing has
 
 from __future__ import annotations
 
-import errno
+import os
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+from megatron_iberis.data.token_files.reader import TokenFile
 from megatron_iberis.errors import InputError
-from megatron_iberis.storage.work_folder import WorkFolder, json_line
+from megatron_iberis.storage.atomic import json_line
+from megatron_iberis.storage.refusals import check_writable, explain, is_full
+from megatron_iberis.storage.work_folder import WorkFolder, has_journal, short
 from megatron_iberis.text.config import STOP, SUFFIX, PreprocessConfig
 from megatron_iberis.text.encoding import BatchEncoder, EncodedBatch
 from megatron_iberis.text.finishing import DOCUMENTS, REJECTS, ids_name, publish, remove_duplicates
@@ -43,19 +47,55 @@ def preprocess(config: PreprocessConfig, progress: Progress = lambda read, size,
     notices: list[str] = []
     files = find_inputs(config.input, notices)
     tokenizer = Tokenizer.load(config.tokenizer)
+    for split in config.splits:
+        for kind in "bin", "idx", "json":
+            check_writable(f"{config.output_prefix}{SUFFIX[split]}.{kind}")
     work = WorkFolder(config.output_prefix, _plan(config, files, tokenizer), config.resume)
     try:
         summary = _run(config, files, tokenizer, work, progress)
         summary.notices = notices
         return summary
     except OSError as error:
-        raise InputError(_explain(error, work)) from error
+        if is_full(error):
+            remedy = "free space, then give the same command with --resume"
+            raise InputError(explain(error, work.path, remedy)) from error
+        raise InputError(
+            f"{error.strerror}: {error.filename or work.path}" if error.strerror else str(error)
+        ) from error
     except ValueError as error:
         if work.state is None:
             raise
         raise InputError(f"{error} What was done is kept: --resume goes on from there.") from error
     finally:
         work.close()
+
+
+def finished(config: PreprocessConfig) -> list[str]:
+    """The token files, if an earlier run has made them to the end and --resume has nothing to go on with; else [].
+
+    InputError if they were made otherwise than `config` says, of other input, or are damaged.
+    """
+    prefixes = [config.output_prefix + SUFFIX[split] for split in config.splits]
+    names = [Path(prefix + kind) for prefix in prefixes for kind in (".bin", ".idx", ".json")]
+    if not config.resume or has_journal(config.output_prefix) or not all(name.exists() for name in names):
+        return []
+    config.check()
+    files = find_inputs(config.input, [])
+    for prefix in prefixes:
+        manifest = TokenFile(prefix).manifest or {}
+        made = {**manifest.get("arguments", {}), "tokenizer": manifest.get("tokenizer")}
+        made["input"] = list(manifest.get("files", []))
+        for name, value in _plan(config, files, Tokenizer.load(config.tokenizer)).items():
+            wanted = list(dict.fromkeys(value)) if name == "input" else value
+            if made.get(name) != wanted:
+                raise InputError(
+                    f"{prefix} is finished, but was made with another {name} ({short(made.get(name))}, not "
+                    f"{short(wanted)}): give the same again, or start again without --resume."
+                )
+        for file in files:
+            if not file.is_stdin and file.path.stat().st_mtime_ns > os.stat(prefix + ".json").st_mtime_ns:
+                raise InputError(f"{file.path} was changed since it was read: start again without --resume.")
+    return prefixes
 
 
 def _run(
@@ -141,10 +181,3 @@ def _restored(state: dict[str, Any], files: list[InputFile]) -> Summary:
         if _version(file) != version:
             raise InputError(f"{file.path} was changed since it was read: start again without --resume.")
     return summary
-
-
-def _explain(error: OSError, work: WorkFolder) -> str:
-    what = f"{error.strerror}: {error.filename or work.path}" if error.strerror else str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"cannot write {work.path} ({error.strerror}): free space, then give the same command with --resume."
-    return what

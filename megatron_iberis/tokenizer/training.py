@@ -12,7 +12,6 @@ import io
 import os
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import sentencepiece
@@ -20,7 +19,7 @@ import sentencepiece
 from megatron_iberis.errors import InputError
 from megatron_iberis.tokenizer.sentencepiece_model import SentencePieceTokenizer
 from megatron_iberis.tokenizer.sentences import MARK, Counts, check_weights, sample
-from megatron_iberis.tokenizer.tokenizer import SPECIALS, Tokenizer, check_replaceable
+from megatron_iberis.tokenizer.tokenizer import SPECIALS, Tokenizer, check_output
 
 KINDS = SentencePieceTokenizer.kinds
 _FIXED_IDS = 1 + len(SPECIALS) + 256  # <unk>, specials, bytes
@@ -47,7 +46,7 @@ def train(
         raise InputError(_too_small(vocab_size, _FIXED_IDS + 1))
     if sample_bytes < 10**6:
         raise InputError(f"a sample of {sample_bytes:,} bytes is too small to train on: use 1 MB or more.")
-    check_replaceable(Path(output))
+    check_output(output)
     sources = texts if isinstance(texts, Mapping) else {"": texts}
     if weights:
         check_weights(sources, weights)

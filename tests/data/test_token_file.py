@@ -243,7 +243,7 @@ def test_bad_arrays_are_refused(tmp_path, tokens, lengths, sentence):
 
 def test_folder_is_made_and_a_file_in_its_place_is_named(tmp_path):
     assert TokenFile(write(tmp_path / "a" / "b" / "f")).num_tokens == 5
-    with pytest.raises(ValueError, match=r"cannot write .*\(.*\): check the folder"):
+    with pytest.raises(ValueError, match=r"cannot write .*\(.*\): check the path"):
         write(tmp_path / "a" / "b" / "f.bin" / "f")
 
 

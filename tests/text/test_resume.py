@@ -109,7 +109,7 @@ def killed_at(event: int) -> Iterator[list[int]]:
                 return original(*arguments, **options)
 
             patch.setattr(owner, name, step)
-        patch.setattr(WorkFolder, "close", lambda work: os.close(work._lock))
+        patch.setattr(WorkFolder, "close", lambda work: work._lock.close())
         with contextlib.suppress(Killed):
             yield seen
 

@@ -17,12 +17,14 @@ from megatron_iberis import _C
 from megatron_iberis.data.token_files.inspection import open_token_file
 from megatron_iberis.data.token_files.reader import TokenFile
 from megatron_iberis.errors import InputError
-from megatron_iberis.storage.work_folder import WorkFolder, write_json
+from megatron_iberis.storage.atomic import sync_stream, write_json
+from megatron_iberis.storage.hashing import blocks, hash_file
+from megatron_iberis.storage.refusals import check_writable, explain
+from megatron_iberis.storage.work_folder import WorkFolder
 from megatron_iberis.text.config import SUFFIX, TRAIN
-from megatron_iberis.text.finishing import DTYPE_CODES, sha256
+from megatron_iberis.text.finishing import DTYPE_CODES, DUPLICATES, REJECTS
 from megatron_iberis.text.summary import report
 
-_BLOCK = 8 << 20  # bytes
 _CHUNK = 1 << 20  # documents
 
 
@@ -36,19 +38,25 @@ def merge(prefixes: Sequence[str], output_prefix: str, progress: Callable[[int, 
     suffix = SUFFIX[TRAIN]
     output = output_prefix.removesuffix(suffix) + suffix
     _check(files, output)
+    for kind in "bin", "idx", "json":
+        check_writable(f"{output}.{kind}")
     work = WorkFolder(output.removesuffix(suffix), {}, resume=False)
     try:
         with (work.path / "bin").open("wb") as out:
             digest = _copy(files, out, progress)
         _write_index(files, work.path / "idx")
-        moves: dict[str, str | None] = {f"{suffix}.bin": "bin", f"{suffix}.idx": "idx"}
+        moves: dict[str, str | None] = {
+            f"{suffix}.json": None,
+            f".{REJECTS}": None,
+            f".{DUPLICATES}": None,
+        }  # what an earlier file had
         if files[0].manifest is not None:
-            hashes = {"bin": digest, "idx": sha256(work.path / "idx")}
+            hashes = {"bin": digest, "idx": hash_file(work.path / "idx")}
             write_json(work.path / "json", _manifest(files, hashes))
             moves[f"{suffix}.json"] = "json"
-        work.publish({}, moves)
+        work.publish({}, {f"{suffix}.bin": "bin", **moves, f"{suffix}.idx": "idx"})
     except OSError as error:
-        raise InputError(f"cannot write {output} ({error.strerror}): free space or choose another folder.") from error
+        raise InputError(explain(error, output)) from error
     finally:
         work.discard()
         work.close()
@@ -81,11 +89,11 @@ def _copy(files: list[TokenFile], out: IO[bytes], progress: Callable[[int, int],
     digest = hashlib.sha256()
     size = sum(file.num_tokens * file.dtype.itemsize for file in files)
     for file in files:
-        with open(file.prefix + ".bin", "rb") as source:
-            while block := source.read(_BLOCK):
-                out.write(block)
-                digest.update(block)
-                progress(out.tell(), size)
+        for block in blocks(file.prefix + ".bin"):
+            out.write(block)
+            digest.update(block)
+            progress(out.tell(), size)
+    sync_stream(out)
     return digest.hexdigest()
 
 

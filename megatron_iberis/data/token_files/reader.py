@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import mmap
 import os
@@ -26,6 +25,8 @@ import numpy.typing as npt
 
 from megatron_iberis import _C
 from megatron_iberis.errors import InputError
+from megatron_iberis.storage.atomic import json_line, rename_together, sync_stream
+from megatron_iberis.storage.refusals import explain
 
 _CODE_OF_DTYPE: dict[np.dtype[Any], int] = {np.dtype(np.uint16): 8, np.dtype(np.int32): 4}
 _DTYPE_OF_CODE = {code: dtype for dtype, code in _CODE_OF_DTYPE.items()}
@@ -185,18 +186,20 @@ class TokenFileWriter:
 
     def finalize(self, manifest: dict[str, Any] | None = None) -> None:
         """Puts the file under its final names, with `manifest` as PREFIX.json; replaces an older token file."""
-        manifest_text = None if manifest is None else json.dumps(manifest, ensure_ascii=False, indent=2) + "\n"
         with self._writing():
             if self._index.num_tokens == 0:
                 self.abort()
                 raise InputError(f"there are no tokens to write to {self.prefix}.bin: give input that holds text.")
-            self._bin.flush()
-            os.fsync(self._bin.fileno())
+            sync_stream(self._bin)
             self._bin.close()
             self._index.finish()
-            if manifest_text is not None:
-                _write_synced(self._temporary[".json"], manifest_text)
-            self._rename()
+            if manifest is not None:
+                with open(self._temporary[".json"], "xb") as stream:
+                    stream.write(json_line(manifest, indent=2))
+                    sync_stream(stream)
+            moves = [(Path(temporary), Path(self.prefix + suffix)) for suffix, temporary in self._temporary.items()]
+            # The old index goes first: no reader may ever pair it with the new tokens.
+            rename_together(moves, [Path(self.prefix + suffix) for suffix in (".idx", ".json")])
         self._cleanup.pop_all()
         self._closed = True
 
@@ -223,19 +226,6 @@ class TokenFileWriter:
             add_to_index(lengths)  # first, as it refuses lengths that do not fit
             self._bin.write(ids.data)
 
-    def _rename(self) -> None:
-        # The old index goes first: no reader may ever pair it with the new tokens.
-        for suffix in (".idx", ".json"):
-            Path(self.prefix + suffix).unlink(missing_ok=True)
-        for suffix, temporary in self._temporary.items():
-            if os.path.exists(temporary):  # there may be no manifest
-                os.replace(temporary, self.prefix + suffix)
-        folder = os.open(Path(self.prefix).parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         """Around all that writes: refuses a writer that is closed, cleans up after a disk that refuses."""
@@ -245,14 +235,13 @@ class TokenFileWriter:
             yield
         except OSError as error:
             self.abort()
-            raise InputError(self._explain(error)) from error
-
-    def _explain(self, error: OSError) -> str:
-        folder = Path(self.prefix).parent.absolute()
-        what = f"cannot write {self.prefix}.bin and .idx in {folder} ({error.strerror})"
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return f"{what}: check the folder and its rights, or choose another."
-        return f"{what}: they need at least {self._bytes:,} bytes there: free space or choose another folder."
+            raise InputError(
+                explain(
+                    error,
+                    f"{self.prefix}.bin",
+                    f"at least {self._bytes:,} bytes are needed there: free space or choose another folder",
+                )
+            ) from error
 
     def _checked_ids(self, tokens: npt.ArrayLike) -> Tokens:
         ids = _integers(tokens, "tokens")
@@ -280,13 +269,6 @@ def _checked_lengths(lengths: npt.ArrayLike, tokens: int) -> Lengths:
     if (total := int(array.sum())) != tokens:
         raise ValueError(f"the lengths sum up to {total:,} where there are {tokens:,} tokens: they must agree.")
     return array
-
-
-def _write_synced(path: str, text: str) -> None:
-    with open(path, "x", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
 
 
 def _close_quietly(stream: IO[bytes]) -> None:
