@@ -192,6 +192,52 @@ def test_resuming_with_anything_else_is_refused(stopped: Any, tmp_path: Path) ->
     assert not (tmp_path / "out.partial").exists()
 
 
+def test_what_is_finished_is_not_done_again(command: Command, tmp_path: Path, tokenizer_folder: Path) -> None:
+    write_jsonl(tmp_path / "a.jsonl", records(20))
+    arguments = ("preprocess", "--input", "a.jsonl", "--tokenizer", tokenizer_folder, "--output-prefix", "out")
+    assert command(*arguments, "--val-fraction", "0.2").returncode == 0
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.glob("out*")}
+    again = command(*arguments, "--val-fraction", "0.2", "--workers", "2", "--resume")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.splitlines() == [
+        f"out{split}_text_document.bin .idx .json: finished before, nothing is left to do" for split in ("", "_val")
+    ]
+    assert_user_error(command(*arguments, "--min-chars", "3", "--resume"), "another min_chars (0, not 3)")
+    os.utime(tmp_path / "a.jsonl")
+    assert_user_error(command(*arguments, "--val-fraction", "0.2", "--resume"), "a.jsonl was changed")
+    assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.glob("out*")} == before
+
+
+def test_the_other_side_of_an_earlier_split_goes_and_a_file_of_its_own_stays(
+    tmp_path: Path, tokenizer_folder: Path
+) -> None:
+    write_jsonl(tmp_path / "a.jsonl", records(20))
+
+    def run(name: str, **options: Any) -> None:
+        config = PreprocessConfig([str(tmp_path / "a.jsonl")], str(tokenizer_folder), str(tmp_path / name), **options)
+        preprocess(config)
+
+    run("out", val_fraction=0.5)
+    assert (tmp_path / "out_val_text_document.bin").exists()
+    run("out")
+    assert not list(tmp_path.glob("out_val*"))
+    run("out_val")
+    run("out")
+    assert (tmp_path / "out_val_text_document.bin").exists()
+
+
+def test_a_final_name_that_cannot_be_written_is_found_out_before_the_work(
+    tmp_path: Path, tokenizer_folder: Path
+) -> None:
+    write_jsonl(tmp_path / "a.jsonl", records(20))
+    (tmp_path / "out_text_document.idx").mkdir()
+    for name, sentence in (("out", "is a folder: choose another name"), ("x" * 240, "too long")):
+        config = PreprocessConfig([str(tmp_path / "a.jsonl")], str(tokenizer_folder), str(tmp_path / name))
+        with pytest.raises(ValueError, match=sentence):
+            preprocess(config)
+    assert not list(tmp_path.glob("*.partial"))
+
+
 def test_without_resume_what_an_earlier_run_left_is_removed(stopped: Any, tmp_path: Path) -> None:
     assert (tmp_path / "out.partial").exists()
     stopped()

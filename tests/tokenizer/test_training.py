@@ -155,6 +155,26 @@ def test_a_tokenizer_is_replaced_but_nothing_else(output: Path) -> None:
     assert [p.name for p in output.parent.iterdir()] == ["tokenizer"]
 
 
+def test_an_output_that_cannot_be_written_is_found_out_before_the_training(output: Path) -> None:
+    def texts() -> Iterable[str]:
+        raise AssertionError("the texts were read")
+        yield ""
+
+    output.write_text("a file")
+    for folder in (output, output / "inner", Path("/proc/sys/tokenizer")):
+        with pytest.raises(ValueError, match=r"choose another|check the path"):
+            train(texts(), 400, folder)
+
+
+def test_a_link_is_followed_and_stays(output: Path) -> None:
+    output.symlink_to(output.parent / "disk" / "tokenizer")
+    for size in 400, 500:
+        train(sample_texts(), size, output)
+        assert output.is_symlink()
+        assert Tokenizer.load(output).vocab_size == size
+    assert [path.name for path in (output.parent / "disk").iterdir()] == ["tokenizer"]
+
+
 @pytest.mark.parametrize("texts", [[], [""], ["", ""]])
 def test_no_text_is_refused(texts: list[str], output: Path) -> None:
     with pytest.raises(ValueError, match="no text to train"):
