@@ -5,6 +5,7 @@ python data_tools/import_tokenizer.py ~/.cache/nanochat/tokenizer/tokenizer.pkl 
 
 from megatron_iberis.command import Parser, path_argument, print_rows, run
 from megatron_iberis.tokenizer import import_nanochat
+from megatron_iberis.tokenizer.tokenizer import check_output
 
 
 def main() -> None:
@@ -14,6 +15,7 @@ def main() -> None:
         "--output", type=path_argument, required=True, help="folder to write; a tokenizer in it is replaced"
     )
     arguments = parser.parse_args()
+    check_output(arguments.output)
     tokenizer = import_nanochat(arguments.input)
     tokenizer.save(arguments.output)
     print_rows([("tokenizer", arguments.output), ("ids", f"{tokenizer.vocab_size:,} (tiktoken)")])

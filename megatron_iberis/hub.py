@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -19,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from megatron_iberis.errors import InputError
+from megatron_iberis.storage.atomic import write_json
+from megatron_iberis.storage.hashing import hash_file
+from megatron_iberis.storage.refusals import check_writable
 
 SOURCE_FILE = "source.json"
 _DATA = ("*.parquet", "*.jsonl", "*.json", "*.csv", "*.tsv", "*.zip", "*.gz", "*.zst")
@@ -83,6 +85,7 @@ def download(
     wanted = find_set(name)
     if shards is not None and shards < 1:
         raise InputError(f"there can't be {shards} shards: use --shards 1 or more.")
+    check_writable(output, folder=True)
     revision = _kept_revision(wanted, output)
     revision, listed = _listing(wanted, revision)
     if not listed:
@@ -91,7 +94,7 @@ def download(
         )
     output.mkdir(parents=True, exist_ok=True)
     chosen = listed[:shards]
-    _keep(output, {"repository": wanted.repository, "revision": revision, "files": len(listed)})
+    write_json(output / SOURCE_FILE, {"repository": wanted.repository, "revision": revision, "files": len(listed)})
     paths = []
     for number, file in enumerate(chosen, 1):
         progress(file, number, len(chosen))
@@ -171,13 +174,4 @@ def _digest(path: Path, like: str) -> str:
     """sha256 of the file, or git's sha1 of it if `like` is one."""
     size = path.stat().st_size
     hasher = hashlib.sha256() if len(like) == 64 else hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            hasher.update(block)
-    return hasher.hexdigest()
-
-
-def _keep(output: Path, source: dict[str, Any]) -> None:
-    partial = output / f".{SOURCE_FILE}.partial"
-    partial.write_text(json.dumps(source, indent=2) + "\n")
-    os.replace(partial, output / SOURCE_FILE)
+    return hash_file(path, hasher)

@@ -10,15 +10,14 @@ removed is renamed first. So whatever bears a final name is whole, whenever the 
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import os
 import shutil
-from contextlib import suppress
+from contextlib import closing
 from pathlib import Path
-from typing import IO
 
 from megatron_iberis.errors import InputError
+from megatron_iberis.storage.atomic import atomic_file, replace_folder, sync_stream
+from megatron_iberis.storage.locks import Lock, claim, lock
+from megatron_iberis.storage.refusals import explain
 
 LATEST = "latest"
 MANIFEST = "manifest.json"
@@ -68,6 +67,8 @@ def begin(root: Path, step: int) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     for leftover in root.glob(f"{PREFIX}*{PARTIAL}"):
         shutil.rmtree(leftover, ignore_errors=True)
+    for leftover in root.glob(f"{LATEST}.*"):
+        leftover.unlink(missing_ok=True)
     partial = root / f"{name_of(step)}{PARTIAL}"
     partial.mkdir()
     return partial
@@ -75,20 +76,11 @@ def begin(root: Path, step: int) -> Path:
 
 def commit(partial: Path) -> Path:
     """Makes a fully written and synced .partial folder the newest checkpoint; returns its final path."""
-    for folder in (partial, *(path for path in partial.rglob("*") if path.is_dir())):
-        sync(folder)
     final = partial.with_suffix("")
-    pointer = final.parent / f"{LATEST}{PARTIAL}"  # first of all: the disk may be full
-    pointer.write_text(final.name + "\n", encoding="utf-8")
-    sync(pointer)
-    replaced = final.with_name(f"{final.name}.replaced{PARTIAL}")
-    if final.exists():  # saved before, then resumed from an older one
-        final.rename(replaced)
-    partial.rename(final)
-    sync(final.parent)
-    pointer.rename(final.parent / LATEST)
-    sync(final.parent)
-    shutil.rmtree(replaced, ignore_errors=True)
+    with atomic_file(final.parent / LATEST) as pointer:  # written first of all: the disk may be full
+        pointer.write(f"{final.name}\n".encode())
+        sync_stream(pointer)
+        replace_folder(partial, final)  # there may be an old one: saved, then resumed from a checkpoint before it
     return final
 
 
@@ -97,70 +89,54 @@ def abandon(partial: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
 
 
-def remove_old(root: Path, step: int, keep_last: int, keep_every: int) -> None:
+def remove_old(root: Path, step: int, keep_last: int, keep_every: int) -> list[str]:
     """Removes checkpoints before `step`, the newest, but for the last ones and those after multiples of keep_every.
 
     keep_last counts the newest too; 0 keeps all. One that is being read stays until a later call; so does one that
-    can't be removed. Those after `step`, of a run that was taken back to an older checkpoint, are left alone.
+    can't be removed: a sentence each says why. On a file system without locks nobody knows who reads, so one goes
+    all the same. Those after `step`, of a run that was taken back to an older checkpoint, are left alone.
     """
     if keep_last == 0:
-        return
+        return []
+    problems = []
     for old in [done for done in steps_in(root) if done <= step][:-keep_last]:
         if keep_every == 0 or old % keep_every:
-            with suppress(OSError):
-                _remove(root / name_of(old))
+            folder = root / name_of(old)
+            try:
+                _remove(folder)
+            except BlockingIOError:
+                problems.append(f"{folder} is not removed yet: it is being read")
+            except OSError as error:
+                problems.append(f"{folder} cannot be removed ({error.strerror}): remove it by hand")
+    return problems
 
 
 def _remove(folder: Path) -> None:
-    with (folder / MANIFEST).open("r+b") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # OSError while someone holds it
+    with closing(lock(folder / MANIFEST)):  # BlockingIOError while someone reads it
         doomed = folder.with_name(f"{folder.name}.removed{PARTIAL}")
         folder.rename(doomed)
         shutil.rmtree(doomed, ignore_errors=True)
 
 
-def hold(folder: Path) -> IO[bytes]:
-    """Keeps a run from removing `folder` until the returned file is closed."""
-    file = (folder / MANIFEST).open("rb")
-    with suppress(OSError):  # a file system without locks: as good as before there were any
-        fcntl.flock(file, fcntl.LOCK_SH)
-    return file
+def hold(folder: Path) -> Lock:
+    """Keeps a run from removing `folder` until the result is closed, where the file system has locks."""
+    return lock(folder / MANIFEST, shared=True, wait=True)
 
 
-def claim(root: Path) -> int:
-    """Makes this process the only one that writes to `root`, until the returned descriptor is closed.
+def claim_folder(root: Path) -> Lock:
+    """Makes this process the only one that writes to `root`, until the result is closed.
 
     Raises InputError when another one does: two runs in one folder would clear away each other's checkpoints.
     """
     root.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(root, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return claim(root)
     except BlockingIOError:
-        os.close(descriptor)
         raise InputError(
             f"another run is writing to {root}: end its processes first, or give another --run.folder."
         ) from None
-    except OSError:
-        pass  # a file system without locks
-    return descriptor
 
 
-def sync(path: Path) -> None:
-    """Has the file or folder on the disk when it returns."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def explain(error: BaseException, root: Path) -> str:
+def explain_save(error: BaseException, root: Path) -> str:
     """One sentence for a user about why a checkpoint could not be written."""
-    # safetensors wraps the system's error in its own and leaves only the text
-    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) or "os error 28" in str(error)
-    if full or "No space left" in str(error):
-        there = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
-        free = shutil.disk_usage(there).free / 2**30
-        return f"the disk of {root} is full ({free:.1f} GiB free): make room, or set --run.folder to another disk."
-    return f"a checkpoint could not be written to {root}: {error}."
+    return explain(error, root, "make room, or set --run.folder to another disk")

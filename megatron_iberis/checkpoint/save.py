@@ -14,13 +14,12 @@ state of rank 0's torch.
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -37,6 +36,8 @@ from megatron_iberis.errors import InputError
 from megatron_iberis.parallel.agreement import raise_on_any_rank
 from megatron_iberis.run_folder import RECIPE, TOKENIZER
 from megatron_iberis.sharding.state import TrainingState
+from megatron_iberis.storage.atomic import sync
+from megatron_iberis.storage.locks import Lock
 
 FORMAT = 1
 T = TypeVar("T")
@@ -44,12 +45,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a save ended: the same on all ranks. `problem`: empty, or why there is no checkpoint."""
+    """How a save ended: the same on all ranks. `problem`: empty, or why there is no checkpoint.
+
+    notes: why older ones are still there that should have been removed.
+    """
 
     step: int
     folder: Path
     seconds: float
     problem: str
+    notes: tuple[str, ...] = ()
 
 
 class CheckpointWriter:
@@ -73,7 +78,7 @@ class CheckpointWriter:
         self._on_progress = on_progress
         self.root, self.recipe, self.tokenizer, self.state = root, recipe, tokenizer, state
         self.rank, self.lead = dist.get_rank(), dist.get_rank() == 0
-        self._claim: int | None = None
+        self._claim: Lock | None = None
         raise_on_any_rank(self._take_claim() if self.lead else None)
         self._group = dist.new_group(backend="gloo")
         self._check_shared()
@@ -104,12 +109,12 @@ class CheckpointWriter:
         """Waits for the save in flight. No save may follow."""
         self._wait()
         if self._claim is not None:
-            os.close(self._claim)
+            self._claim.close()
             self._claim = None
 
     def _take_claim(self) -> str | None:
         try:
-            self._claim = files.claim(self.root)
+            self._claim = files.claim_folder(self.root)
         except (OSError, ValueError) as error:
             return str(error)
         return None
@@ -134,18 +139,20 @@ class CheckpointWriter:
 
     def _save(self, snapshot: Snapshot) -> None:
         """What the thread does: from the snapshot to a complete checkpoint, or to none."""
-        started, problem = time.monotonic(), ""
+        started, problem, notes = time.monotonic(), "", list[str]()
         partial = self.root / f"{files.name_of(snapshot.step)}{files.PARTIAL}"
         try:
             self._together(lambda: files.begin(self.root, snapshot.step) if self.lead else None)
             parts = self._together(lambda: self._write(partial, snapshot))
             records = {name: record for part in parts for name, record in part.items()}
-            self._together(lambda: self._complete(partial, snapshot.step, records) if self.lead else None)
+            done = self._together(lambda: self._complete(partial, snapshot.step, records) if self.lead else [])
+            notes = done[0]
         except Exception as error:
-            problem = str(error) if isinstance(error, InputError) else files.explain(error, self.root)
+            problem = str(error) if isinstance(error, InputError) else files.explain_save(error, self.root)
             if self.lead:
                 files.abandon(partial)
-        self._ended.put(Outcome(snapshot.step, partial.with_suffix(""), time.monotonic() - started, problem))
+        seconds = time.monotonic() - started
+        self._ended.put(Outcome(snapshot.step, partial.with_suffix(""), seconds, problem, tuple(notes)))
 
     def _together(self, action: Callable[[], T]) -> list[T]:
         """Every rank's result of its action; InputError on all ranks when one of them had a problem (the first's)."""
@@ -153,7 +160,7 @@ class CheckpointWriter:
         try:
             result = action()
         except Exception as error:  # whatever it is, the other ranks wait for this one's word
-            problem = files.explain(error, self.root)
+            problem = files.explain_save(error, self.root)
         self._on_progress()
         replies: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(replies, (result, problem), group=self._group)
@@ -175,7 +182,7 @@ class CheckpointWriter:
             paths += self._write_small(partial, snapshot)
         records = {}
         for path in paths:
-            files.sync(path)
+            sync(path)
             records[path.relative_to(partial).as_posix()] = describe(path)
             self._on_progress()
         return records
@@ -191,9 +198,9 @@ class CheckpointWriter:
         copy = shutil.copytree(self.tokenizer, partial / TOKENIZER)
         return [state, recipe, *(path for path in copy.rglob("*") if path.is_file())]
 
-    def _complete(self, partial: Path, step: int, records: dict[str, Record]) -> None:
+    def _complete(self, partial: Path, step: int, records: dict[str, Record]) -> list[str]:
+        """Makes a checkpoint of the files that all ranks have written; says which old ones could not be removed."""
         write_manifest(partial, records)
-        files.sync(partial / files.MANIFEST)
         files.commit(partial)
         keep = self.recipe.checkpoint
-        files.remove_old(self.root, step, keep.keep_last, keep.keep_every)
+        return files.remove_old(self.root, step, keep.keep_last, keep.keep_every)

@@ -16,8 +16,9 @@ import xxhash
 
 from megatron_iberis.checkpoint import files
 from megatron_iberis.errors import InputError
+from megatron_iberis.storage.atomic import write_json
+from megatron_iberis.storage.hashing import hash_file
 
-CHUNK = 1 << 22
 Record = dict[str, Any]
 
 
@@ -28,18 +29,12 @@ def weights(names: list[str]) -> Iterable[str]:
 
 def describe(path: Path) -> Record:
     """A file's entry in the manifest."""
-    digest, size = xxhash.xxh3_128(), 0
-    with path.open("rb", buffering=0) as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-            size += len(chunk)
-    return {"bytes": size, "xxh3_128": digest.hexdigest()}
+    return {"bytes": path.stat().st_size, "xxh3_128": hash_file(path, xxhash.xxh3_128())}
 
 
 def write_manifest(folder: Path, records: Mapping[str, Record]) -> None:
     """Writes the manifest of a checkpoint's files, given by their paths in it."""
-    text = json.dumps({"files": dict(sorted(records.items()))}, indent=1)
-    (folder / files.MANIFEST).write_text(text + "\n", encoding="utf-8")
+    write_json(folder / files.MANIFEST, {"files": dict(sorted(records.items()))})
 
 
 def damage(folder: Path, checksums: Callable[[list[str]], Iterable[str]] = list) -> str | None:

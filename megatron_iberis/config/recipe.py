@@ -31,6 +31,7 @@ from megatron_iberis.config.schema import (
     require,
 )
 from megatron_iberis.errors import InputError
+from megatron_iberis.storage.atomic import write_atomic
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -100,7 +101,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
     """Writes the recipe as TOML; `load_recipe` of the file gives an equal recipe."""
-    path.write_text(recipe_text(recipe), encoding="utf-8")
+    write_atomic(path, recipe_text(recipe).encode())
 
 
 def recipe_text(recipe: Recipe) -> str:

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from megatron_iberis.monitor.events import Event
+from megatron_iberis.storage.atomic import write_atomic
 
 
 class JsonlLog:
@@ -77,16 +77,7 @@ def _drop_later(path: Path, first_step: int) -> tuple[list[float], int]:
                 skipped += fields.get("skipped") is True
                 if fields.get("event") == "step" and isinstance(fields.get("loss"), float):
                     losses.append(fields["loss"])
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.writelines(kept)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_atomic(path, b"".join(kept))
     return losses, skipped
 
 

@@ -92,8 +92,9 @@ class Save:
             if outcome.problem:
                 said = f"the checkpoint after step {outcome.step} was not saved: {outcome.problem}"
                 self.failures.append(said)
-            if self.monitor:
-                self.monitor.note(said)
+            for note in (said, *outcome.notes):
+                if self.monitor:
+                    self.monitor.note(note)
 
     def finish(self) -> None:
         """Waits for the save in flight."""

@@ -58,7 +58,7 @@ def _say(sentence: str) -> None:
 def steps_done(recipe: Recipe) -> int:
     """The steps after which the run in the recipe's folder has saved itself last; 0 if it has not."""
     newest, _ = files.candidates(RunFolder(recipe.run.folder).checkpoints)
-    return files.step_of(newest[0]) if newest and verify.damage(newest[0], verify.nothing) is None else 0
+    return files.step_of(newest[0]) if newest and verify.damage(newest[0], lambda names: []) is None else 0
 
 
 def check_processes(recipe: Recipe, processes: int) -> None:

@@ -59,8 +59,8 @@ def run_training(
     It is 1 when a checkpoint could not be saved, or the run had to be given up, which the monitor tells. Raises
     InputError on bad input.
 
-    source: the samples to train on; its str() is said at the start. token_files: all that the run reads. objective: what is
-    minimised.
+    source: the samples to train on; its str() is said at the start. token_files: all that the run reads.
+    objective: what is minimised.
     start_weights: full tensors by canonical name that a run without a checkpoint starts from; by default those of
     a new model.
     """

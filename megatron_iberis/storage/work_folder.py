@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from megatron_iberis.errors import InputError
+from megatron_iberis.storage.atomic import rename_together, sync_stream, write_json
+from megatron_iberis.storage.locks import claim
 
 _PLAN, _JOURNAL = "plan.json", "journal.json"
 
@@ -34,11 +35,9 @@ class WorkFolder:
         self.path = Path(prefix + ".partial")
         self._streams: dict[str, IO[bytes]] = {}
         self.path.mkdir(parents=True, exist_ok=True)
-        self._lock = os.open(self.path, os.O_RDONLY)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = claim(self.path)
         except BlockingIOError:
-            os.close(self._lock)
             raise InputError(f"another run is writing {prefix}: wait for its end, or name another prefix.") from None
         try:
             journal = self._load(plan) if resume else None
@@ -47,7 +46,7 @@ class WorkFolder:
                 self._empty()
                 write_json(self.path / _PLAN, plan)
         except BaseException:
-            os.close(self._lock)
+            self._lock.close()
             raise
 
     def append(self, name: str, content: bytes) -> None:
@@ -70,8 +69,7 @@ class WorkFolder:
     def save(self, state: dict[str, Any]) -> None:
         """From here a later run goes on, with the files as they are now and `state`."""
         for stream in self._streams.values():
-            stream.flush()
-            os.fsync(stream.fileno())
+            sync_stream(stream)
         sizes = {path.name: path.stat().st_size for path in self._files()}
         write_json(self.path / _JOURNAL, {"sizes": sizes, "state": state})
         self.state = state
@@ -93,7 +91,7 @@ class WorkFolder:
             self._close_streams()
         if self.state is None:
             shutil.rmtree(self.path, ignore_errors=True)
-        os.close(self._lock)
+        self._lock.close()
 
     def discard(self) -> None:
         """There is nothing to go on from: close() will remove the folder."""
@@ -105,17 +103,13 @@ class WorkFolder:
 
     def _move(self, moves: dict[str, str | None]) -> None:
         # The old index goes first: no reader may ever pair it with the new tokens.
-        for suffix, name in moves.items():
-            if name is None or (suffix.endswith(".idx") and (self.path / name).exists()):
-                Path(self.prefix + suffix).unlink(missing_ok=True)
-        for suffix, name in moves.items():
-            if name is not None and (self.path / name).exists():
-                os.replace(self.path / name, self.prefix + suffix)
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        stale = [
+            Path(self.prefix + suffix)
+            for suffix, name in moves.items()
+            if name is None or (suffix.endswith(".idx") and (self.path / name).exists())
+        ]
+        present = {suffix: name for suffix, name in moves.items() if name is not None}
+        rename_together([(self.path / name, Path(self.prefix + suffix)) for suffix, name in present.items()], stale)
 
     def _files(self) -> list[Path]:
         return [path for path in sorted(self.path.iterdir()) if path.name not in (_PLAN, _JOURNAL)]
@@ -150,7 +144,7 @@ class WorkFolder:
         for name, value in now.items():
             if before.get(name) != value:
                 raise InputError(
-                    f"{self.path} was begun with another {name} ({_short(before.get(name))}, not {_short(value)}): "
+                    f"{self.path} was begun with another {name} ({short(before.get(name))}, not {short(value)}): "
                     "give the same again, or start again without --resume."
                 )
 
@@ -159,21 +153,12 @@ class WorkFolder:
             path.unlink()
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Writes `path` whole or not at all, on the disk when this returns."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as stream:
-        stream.write(json_line(value, indent=2))
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)
+def has_journal(prefix: str) -> bool:
+    """Whether there is a work folder of `prefix` from which a run could go on."""
+    return Path(f"{prefix}.partial", _JOURNAL).exists()
 
 
-def json_line(value: Any, indent: int | None = None) -> bytes:
-    """As UTF-8; what is no Unicode, in the name of a file, is escaped."""
-    return json.dumps(value, ensure_ascii=False, indent=indent).encode(errors="backslashreplace") + b"\n"
-
-
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """The value as text, cut where it would fill the screen."""
     text = str(value)
     return text if len(text) <= 100 else text[:97] + "..."

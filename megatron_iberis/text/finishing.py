@@ -6,17 +6,18 @@ the files their names, is the work folder's (work_folder.py).
 
 from __future__ import annotations
 
-import os
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from megatron_iberis.data.token_files.manifest import sha256
 from megatron_iberis.data.token_files.reader import token_dtype
 from megatron_iberis.data.token_files.writer import index_writer
-from megatron_iberis.storage.work_folder import WorkFolder, json_line, write_json
+from megatron_iberis.storage.atomic import json_line, sync_stream, write_json
+from megatron_iberis.storage.hashing import hash_file
+from megatron_iberis.storage.work_folder import WorkFolder
 from megatron_iberis.text.config import SUFFIX, PreprocessConfig
 from megatron_iberis.text.encoding import document_dtype
 from megatron_iberis.text.ordering.duplicates import PAIR, documents_of, find_duplicates
@@ -91,13 +92,24 @@ def publish(work: WorkFolder, config: PreprocessConfig, tokenizer: Tokenizer, su
     for split in config.splits:
         name = _write_split(work, config, summary, split, id_type)
         index = f"{split}.idx"
-        hashes = {kind: sha256(work.path / file) for kind, file in (("bin", name), ("idx", index))}
+        hashes = {kind: hash_file(work.path / file) for kind, file in (("bin", name), ("idx", index))}
         write_json(work.path / f"{split}.json", summary.manifest(config, tokenizer, split, hashes))
         files = {".bin": name, ".json": f"{split}.json", ".idx": index}
         moves.update({SUFFIX[split] + suffix: file for suffix, file in files.items()})
+    for split in SUFFIX.keys() - set(config.splits):
+        if _is_of(config.output_prefix + SUFFIX[split], split):  # the other side of an earlier run's split
+            moves.update({f"{SUFFIX[split]}.{kind}": None for kind in ("bin", "json", "idx")})
     for name in (REJECTS, DUPLICATES):
         moves["." + name] = name if (work.path / name).exists() else None
     work.publish({"summary": summary.as_state()}, moves)
+
+
+def _is_of(prefix: str, split: str) -> bool:
+    """Whether the token file was made as the `split` of a run, not as a file of its own that bears such a name."""
+    try:
+        return bool(json.loads(Path(prefix + ".json").read_bytes())["split"] == split)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _write_split(
@@ -141,8 +153,7 @@ def _copied(pieces: Iterable[Piece], file: IO[bytes]) -> Iterator[np.ndarray]:
     for lengths, ids in pieces:
         file.write(ids)
         yield lengths
-    file.flush()
-    os.fsync(file.fileno())
+    sync_stream(file)
 
 
 def _write_index(path: Path, lengths: Iterable[np.ndarray], dtype: np.dtype[Any]) -> None:

@@ -8,14 +8,15 @@ all is written.
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from megatron_iberis.errors import InputError
-from megatron_iberis.storage.work_folder import WorkFolder, json_line
+from megatron_iberis.storage.atomic import json_line
+from megatron_iberis.storage.refusals import check_writable, explain, is_full
+from megatron_iberis.storage.work_folder import WorkFolder
 from megatron_iberis.text.config import SKIP, SKIP_RECORDS, STOP, SUFFIX, VALIDATION, PreprocessConfig
 from megatron_iberis.text.encoding import BatchEncoder, EncodedBatch
 from megatron_iberis.text.finishing import DOCUMENTS, REJECTS, ids_name, publish, remove_duplicates
@@ -51,6 +52,9 @@ def preprocess(config: PreprocessConfig, progress: Progress = lambda read, size,
         names = ", ".join(done.outputs)
         done.notices = [*notices, f"{names}: finished before with the same input and settings, nothing was done."]
         return done
+    for split in config.splits:
+        for kind in "bin", "idx", "json":
+            check_writable(f"{config.output_prefix}{SUFFIX[split]}.{kind}")
     work = WorkFolder(config.output_prefix, plan_of(config, tokenizer), config.resume)
     empty: list[Path] = []
     try:
@@ -58,7 +62,11 @@ def preprocess(config: PreprocessConfig, progress: Progress = lambda read, size,
         summary.notices = [*notices, *describe_empty(empty), *_notices_on_validation(config)]
         return summary
     except OSError as error:
-        raise InputError(_explain(error, work)) from error
+        if is_full(error):
+            remedy = "free space, then give the same command with --resume"
+            raise InputError(explain(error, work.path, remedy)) from error
+        what = f"{error.strerror}: {error.filename or work.path}" if error.strerror else str(error)
+        raise InputError(what) from error
     except InputError as error:
         if work.state is None:
             raise
@@ -149,10 +157,3 @@ def _write(batch: EncodedBatch, config: PreprocessConfig, work: WorkFolder) -> N
     work.append(DOCUMENTS, batch.documents.tobytes())
     for reject in batch.rejects:
         work.append(REJECTS, json_line(reject.as_json()))
-
-
-def _explain(error: OSError, work: WorkFolder) -> str:
-    what = f"{error.strerror}: {error.filename or work.path}" if error.strerror else str(error)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"cannot write {work.path} ({error.strerror}): free space, then give the same command with --resume."
-    return what

@@ -21,6 +21,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from megatron_iberis.errors import InputError
+from megatron_iberis.storage.atomic import json_line, write_together
+from megatron_iberis.storage.refusals import check_writable, explain
 
 # nanochat's nine, in its order; the first opens every document.
 SPECIALS = (
@@ -105,24 +107,18 @@ class Tokenizer(ABC):
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Writes the folder whole or not at all; replaces a tokenizer that stands there, and nothing else."""
-        folder = Path(folder)
-        check_replaceable(folder)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = folder.parent / f".{folder.name}.partial-{os.getpid()}"
-        replaced = folder.parent / f".{folder.name}.replaced-{os.getpid()}"
+        check_output(folder)
+        real = Path(os.path.realpath(folder))  # a link to a folder that is not there yet is one to make
+        others = {c.model_file for c in Tokenizer._classes} - {self.model_file}
+        made = not real.exists()
         try:
-            partial.mkdir()
-            _write(partial / self.model_file, self._model)
-            text = json.dumps(self.manifest, ensure_ascii=False, indent=2) + "\n"
-            _write(partial / MANIFEST_FILE, text.encode())
-            if folder.exists():
-                folder.rename(replaced)
-            partial.rename(folder)
+            real.mkdir(parents=True, exist_ok=True)
+            contents = {self.model_file: self._model, MANIFEST_FILE: json_line(self.manifest, indent=2)}
+            write_together(real, contents, remove=others)
         except OSError as error:
-            raise InputError(f"the tokenizer could not be written to {folder}: {error.strerror}.") from error
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-            shutil.rmtree(replaced, ignore_errors=True)
+            if made:
+                shutil.rmtree(real, ignore_errors=True)
+            raise InputError(explain(error, folder)) from error
 
     def encode(self, text: str) -> list[int]:
         """The ids of `text`, without any special. InputError on a lone surrogate, which is no text."""
@@ -150,12 +146,12 @@ class Tokenizer(ABC):
         return counts
 
 
-def check_replaceable(folder: Path) -> None:
-    """InputError if `save(folder)` would have to remove something that is not a tokenizer."""
+def check_output(folder: str | os.PathLike[str]) -> None:
+    """InputError if `save(folder)` cannot write there, or would mix a tokenizer with other things."""
+    check_writable(folder, folder=True)
+    folder = Path(folder)
     if not folder.exists():
         return
-    if not folder.is_dir():
-        raise InputError(f"{folder} is a file: name a folder for the tokenizer.")
     own = {MANIFEST_FILE, *(c.model_file for c in Tokenizer._classes)}
     others = sorted({p.name for p in folder.iterdir()} - own)
     if others:
@@ -169,10 +165,3 @@ def lone_surrogate(text: str) -> InputError:
     return InputError(
         f"the text holds a lone surrogate (U+{ord(found[0]):04X}), which UTF-8 cannot write: remove it."
     )
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())

@@ -11,9 +11,7 @@ import dataclasses
 import io
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import sentencepiece
@@ -21,7 +19,7 @@ import sentencepiece
 from megatron_iberis.errors import InputError
 from megatron_iberis.tokenizer.sentencepiece_model import SentencePieceTokenizer
 from megatron_iberis.tokenizer.sentences import MARK, Counts, check_weights, sample
-from megatron_iberis.tokenizer.tokenizer import SPECIALS, Tokenizer, check_replaceable
+from megatron_iberis.tokenizer.tokenizer import SPECIALS, Tokenizer, check_output
 
 KINDS = SentencePieceTokenizer.kinds
 _FIXED_IDS = 1 + len(SPECIALS) + 256  # <unk>, specials, bytes
@@ -48,8 +46,7 @@ def train(
         raise InputError(_too_small(vocab_size, _FIXED_IDS + 1))
     if sample_bytes < 10**6:
         raise InputError(f"a sample of {sample_bytes:,} bytes is too small to train on: use 1 MB or more.")
-    check_replaceable(Path(output))
-    _check_writable(Path(output))
+    check_output(output)
     sources = texts if isinstance(texts, Mapping) else {"": texts}
     if weights:
         check_weights(sources, weights)
@@ -75,17 +72,6 @@ def train(
     )
     tokenizer.save(output)
     return tokenizer
-
-
-def _check_writable(folder: Path) -> None:
-    """InputError if `folder` cannot be made: tried before the text is read, which may take an hour."""
-    parent = next(parent for parent in folder.absolute().parents if parent.exists())
-    try:
-        tempfile.TemporaryDirectory(prefix=".", dir=parent).cleanup()
-    except OSError as error:
-        raise InputError(
-            f"no tokenizer can be written to {folder} ({error.strerror}): name another folder."
-        ) from None
 
 
 def _arguments(vocab_size: int, kind: str) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -111,16 +110,16 @@ def test_a_save_that_fails_is_told_of_and_the_run_goes_on(
     assert all(damage(folder) is None for folder in (run / "checkpoints").glob("step-*"))
     notes = [(entry["step"], entry["text"]) for entry in log(run, "note") if "not saved" in entry["text"]]
     assert [text for _, text in notes] == [notes[0][1]] * 2, "at once and at the end"
-    assert f"after step 4 was not saved: the disk of {run / 'checkpoints'} is full" in notes[0][1]
+    assert f"after step 4 was not saved: cannot write {run / 'checkpoints'}: the disk is full" in notes[0][1]
     assert notes[0][0] < 24
 
 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path: Path, corpus: Corpus, one_rank: Ranks) -> None:
     run = tmp_path / "run"
-    held = files.claim(run / "checkpoints")
+    held = files.claim_folder(run / "checkpoints")
     with pytest.raises(AssertionError, match="another run is writing to"):
         one_rank(pretrain, words(corpus, run))
-    os.close(held)
+    held.close()
     assert one_rank(pretrain, words(corpus, run, train__steps="2", evaluation__every="0")) == [0]
 
 

@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -239,6 +241,31 @@ def test_a_read_only_folder_has_its_packing_in_the_cache(tmp_path, monkeypatch):
         assert len(rows_files(cache / "megatron_iberis")) == 1
         monkeypatch.setattr(_C, "best_fit", None)
         assert same(open_packing(file, 9), first)
+    finally:
+        undo()
+
+
+def test_no_home_is_needed(tmp_path, monkeypatch):
+    """A container whose user has a number and no name has no home folder."""
+
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "data").mkdir()
+    file = write(tmp_path / "data" / "f", [5, 3, 30, 2])
+    beside = open_packing(file, 9)
+    assert len(rows_files(tmp_path / "data")) == 1
+    shutil.rmtree(tmp_path / "data")
+    write(tmp_path / "data" / "f", [5, 3, 30, 2])
+    undo = read_only(tmp_path / "data")
+    if undo is None:
+        pytest.skip("this machine does not allow a mount")
+    try:
+        assert same(open_packing(file, 9), beside)
+        assert len(rows_files(tmp_path / "temporary" / f"cache-{os.getuid()}" / "megatron_iberis")) == 1
     finally:
         undo()
 

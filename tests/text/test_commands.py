@@ -161,7 +161,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(
     full = command("preprocess", *arguments, before="ulimit -f 16")
     assert_user_error(full, "cannot write out.partial", "free space", "--resume")
     arguments = ("--input", "in.jsonl", "--vocab-size", 400, "--output", "tok")
-    assert_user_error(command("train_tokenizer", *arguments, before="ulimit -f 4"), "could not be written to tok")
+    assert_user_error(command("train_tokenizer", *arguments, before="ulimit -f 4"), "cannot write tok")
     assert leftovers(tmp_path) == []
 
 

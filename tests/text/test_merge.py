@@ -116,6 +116,21 @@ def test_files_that_do_not_go_together_are_refused(parts: list[str], in_process:
     assert verified.stdout.endswith("as in the manifest\n"), verified.stderr
 
 
+def test_merging_leaves_nothing_of_an_earlier_file_beside_the_new_one(parts: list[str], tmp_path: Path) -> None:
+    text = Path(f"{parts[0]}.jsonl")
+    text.write_text(text.read_text() + 'nothing\n{"text": ""}\n')
+    folder = json.loads(Path(f"{parts[0]}_text_document.json").read_text())["arguments"]["tokenizer"]
+    preprocess(PreprocessConfig([f"{parts[0]}.jsonl"] * 2, folder, str(tmp_path / "all"), dedup="exact"))
+    assert {path.name.removeprefix("all") for path in tmp_path.glob("all*")} >= {
+        ".rejects.jsonl",
+        "_text_document.json",
+    }
+    for part in parts:
+        Path(f"{part}_text_document.json").unlink()
+    verify(TokenFile(merge(parts, str(tmp_path / "all"))))
+    assert sorted(path.name for path in tmp_path.glob("all*")) == ["all_text_document.bin", "all_text_document.idx"]
+
+
 def damage(kind: str) -> tuple[str, Any]:
     """(part of the message, what to do to the file with prefix p)."""
 

@@ -115,7 +115,7 @@ def killed_at(event: int) -> Iterator[list[int]]:
                 return original(*arguments, **options)
 
             patch.setattr(owner, name, step)
-        patch.setattr(WorkFolder, "close", lambda work: os.close(work._lock))
+        patch.setattr(WorkFolder, "close", lambda work: work._lock.close())
         with contextlib.suppress(Killed):
             yield seen
 
@@ -196,6 +196,36 @@ def test_resuming_with_anything_else_is_refused(stopped: Any, tmp_path: Path) ->
         stopped(resume=True)
     assert stopped().total.documents == 21
     assert not (tmp_path / "out.partial").exists()
+
+
+def test_the_other_side_of_an_earlier_split_goes_and_a_file_of_its_own_stays(
+    tmp_path: Path, tokenizer_folder: Path
+) -> None:
+    write_jsonl(tmp_path / "a.jsonl", records(20))
+
+    def run(name: str, **options: Any) -> None:
+        config = PreprocessConfig([str(tmp_path / "a.jsonl")], str(tokenizer_folder), str(tmp_path / name), **options)
+        preprocess(config)
+
+    run("out", val_fraction=0.5)
+    assert (tmp_path / "out_val_text_document.bin").exists()
+    run("out")
+    assert not list(tmp_path.glob("out_val*"))
+    run("out_val")
+    run("out")
+    assert (tmp_path / "out_val_text_document.bin").exists()
+
+
+def test_a_final_name_that_cannot_be_written_is_found_out_before_the_work(
+    tmp_path: Path, tokenizer_folder: Path
+) -> None:
+    write_jsonl(tmp_path / "a.jsonl", records(20))
+    (tmp_path / "out_text_document.idx").mkdir()
+    for name, sentence in (("out", "is a folder: choose another name"), ("x" * 240, "too long")):
+        config = PreprocessConfig([str(tmp_path / "a.jsonl")], str(tokenizer_folder), str(tmp_path / name))
+        with pytest.raises(ValueError, match=sentence):
+            preprocess(config)
+    assert not list(tmp_path.glob("*.partial"))
 
 
 def test_without_resume_what_an_earlier_run_left_is_removed(stopped: Any, tmp_path: Path) -> None:

@@ -6,12 +6,11 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
-from megatron_iberis.errors import InputError
 from megatron_iberis.tokenizer import Tokenizer, train
 from megatron_iberis.tokenizer.sentences import Counts, Reservoir, chunks
 
@@ -158,16 +157,24 @@ def test_a_tokenizer_is_replaced_but_nothing_else(output: Path) -> None:
     assert [p.name for p in output.parent.iterdir()] == ["tokenizer"]
 
 
-def test_a_folder_that_cannot_be_written_is_named_before_the_text_is_read(tmp_path: Path) -> None:
-    def texts() -> Iterator[str]:
-        raise AssertionError("text was read")
-        yield
+def test_an_output_that_cannot_be_written_is_found_out_before_the_training(output: Path) -> None:
+    def texts() -> Iterable[str]:
+        raise AssertionError("the texts were read")
+        yield ""
 
-    (tmp_path / "file").touch()
-    for output in Path("/proc/sys/tokenizer"), tmp_path / "file/deep/tokenizer":
-        with pytest.raises(InputError, match="no tokenizer can be written to"):
-            train(texts(), 400, output)
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    output.write_text("a file")
+    for folder in (output, output / "inner", Path("/proc/sys/tokenizer")):
+        with pytest.raises(ValueError, match=r"choose another|check the path"):
+            train(texts(), 400, folder)
+
+
+def test_a_link_is_followed_and_stays(output: Path) -> None:
+    output.symlink_to(output.parent / "disk" / "tokenizer")
+    for size in 400, 500:
+        train(sample_texts(), size, output)
+        assert output.is_symlink()
+        assert Tokenizer.load(output).vocab_size == size
+    assert [path.name for path in (output.parent / "disk").iterdir()] == ["tokenizer"]
 
 
 @pytest.mark.parametrize("texts", [[], [""], ["", ""]])

@@ -10,12 +10,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
-import secrets
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,14 @@ import numpy.typing as npt
 
 from megatron_iberis.data.token_files.reader import TokenFile
 from megatron_iberis.errors import InputError
+from megatron_iberis.storage.atomic import atomic_file
+from megatron_iberis.storage.hashing import hash_file
+from megatron_iberis.storage.locks import lock
 
 Arrays = dict[str, npt.NDArray[Any]]
 
 _DTYPES = {"I64": "<i8", "I32": "<i4", "U32": "<u4"}
 _HEADER_LIMIT = 1 << 20
-_BLOCK = 1 << 24
 
 
 def stored_index(file: TokenFile, name: str, make: Callable[[], Arrays]) -> Arrays:
@@ -39,12 +40,12 @@ def stored_index(file: TokenFile, name: str, make: Callable[[], Arrays]) -> Arra
     InputError when the arrays can be written to neither folder, and what `make` raises.
     """
     name = f"{Path(file.prefix).name}.{name}-{_hash(file, name)}.index"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "megatron_iberis"
     refusals = []
-    for folder in (Path(file.prefix).parent, cache):
+    for folder in (Path(file.prefix).parent, _cache()):
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with _only_one(folder):
+            # Of two that make the same file either may win: on a file system without locks only work is lost.
+            with contextlib.closing(lock(folder, wait=True)):
                 return _read(folder / name) or _write(folder / name, make)
         except OSError as error:
             refusals.append(f"{folder} ({error.strerror})")
@@ -55,27 +56,16 @@ def stored_index(file: TokenFile, name: str, make: Callable[[], Arrays]) -> Arra
 
 
 def _hash(file: TokenFile, name: str) -> str:
-    digest = hashlib.sha256(name.encode())
-    with open(file.prefix + ".idx", "rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()[:16]
+    return hash_file(file.prefix + ".idx", hashlib.sha256(name.encode()))[:16]
 
 
-@contextlib.contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Waits until no other process of this node is in here for the folder.
-
-    It saves work and memory only: two that make the same file would rename the same bytes to the same name. So a
-    file system without locks is no error.
-    """
-    descriptor = os.open(folder, os.O_RDONLY)
+def _cache() -> Path:
+    """The user's cache folder; where there is no home (a container whose user has no name), the temporary folder."""
     try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)  # and with it the lock, also after kill -9
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        folder = Path(tempfile.gettempdir(), f"cache-{os.getuid()}")
+    return folder / "megatron_iberis"
 
 
 def _read(path: Path) -> Arrays | None:
@@ -97,20 +87,12 @@ def _read(path: Path) -> Arrays | None:
 
 
 def _write(path: Path, make: Callable[[], Arrays]) -> Arrays:
-    temporary = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    with open(temporary, "xb") as stream:  # before the work, as the folder may not be writable
-        try:
-            arrays = make()
-            header = _header(arrays)
-            stream.write(len(header).to_bytes(8, "little") + header)
-            for array in arrays.values():
-                stream.write(np.ascontiguousarray(array).data)
-            stream.flush()
-            os.fsync(stream.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    with atomic_file(path) as stream:  # before the work, as the folder may not be writable
+        arrays = make()
+        header = _header(arrays)
+        stream.write(len(header).to_bytes(8, "little") + header)
+        for array in arrays.values():
+            stream.write(np.ascontiguousarray(array).data)
     return arrays
 
 

@@ -1,12 +1,8 @@
-"""What the manifest of a token file (PREFIX.json) says in the same words, whoever writes it: counts and hashes."""
+"""What the manifest of a token file (PREFIX.json) says in the same words, whoever writes it: its counts."""
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
 from typing import Any
-
-_BLOCK = 8 << 20  # bytes
 
 
 def report(documents: int, tokens: int, text_tokens: int, text_bytes: int) -> dict[str, Any]:
@@ -18,12 +14,3 @@ def report(documents: int, tokens: int, text_tokens: int, text_bytes: int) -> di
         "text_bytes": text_bytes,
         "bytes_per_token": round(text_bytes / text_tokens, 4) if text_tokens else None,
     }
-
-
-def sha256(path: str | Path) -> str:
-    """Of the file's content, hex."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -14,14 +14,21 @@ from typing import IO, Any
 import numpy as np
 
 from megatron_iberis.data.token_files.inspection import open_token_file
-from megatron_iberis.data.token_files.manifest import report, sha256
+from megatron_iberis.data.token_files.manifest import report
 from megatron_iberis.data.token_files.reader import TokenFile
 from megatron_iberis.data.token_files.writer import index_writer
 from megatron_iberis.errors import InputError
-from megatron_iberis.storage.work_folder import WorkFolder, write_json
+from megatron_iberis.storage.atomic import sync_stream, write_json
+from megatron_iberis.storage.hashing import blocks, hash_file
+from megatron_iberis.storage.refusals import check_writable, explain
+from megatron_iberis.storage.work_folder import WorkFolder
 
 _SPLIT, _SUFFIX = "train", "_text_document"  # what a file is said to be, and how its name ends
-_BLOCK = 8 << 20  # bytes
+_STALE = (
+    "_text_document.json",
+    ".rejects.jsonl",
+    ".duplicates.jsonl",
+)  # of an earlier file
 _CHUNK = 1 << 20  # documents
 
 
@@ -34,19 +41,21 @@ def merge(prefixes: Sequence[str], output_prefix: str, progress: Callable[[int, 
     files = [open_token_file(prefix) for prefix in prefixes]
     output = output_prefix.removesuffix(_SUFFIX) + _SUFFIX
     _check(files, output)
+    for kind in "bin", "idx", "json":
+        check_writable(f"{output}.{kind}")
     work = WorkFolder(output.removesuffix(_SUFFIX), {}, resume=False)
     try:
         with (work.path / "bin").open("wb") as out:
             digest = _copy(files, out, progress)
         _write_index(files, work.path / "idx")
-        moves: dict[str, str | None] = {f"{_SUFFIX}.bin": "bin", f"{_SUFFIX}.idx": "idx"}
+        moves: dict[str, str | None] = dict.fromkeys(_STALE)
         if files[0].manifest is not None:
-            hashes = {"bin": digest, "idx": sha256(work.path / "idx")}
+            hashes = {"bin": digest, "idx": hash_file(work.path / "idx")}
             write_json(work.path / "json", _manifest(files, hashes))
             moves[f"{_SUFFIX}.json"] = "json"
-        work.publish({}, moves)
+        work.publish({}, {f"{_SUFFIX}.bin": "bin", **moves, f"{_SUFFIX}.idx": "idx"})
     except OSError as error:
-        raise InputError(f"cannot write {output} ({error.strerror}): free space or choose another folder.") from error
+        raise InputError(explain(error, output)) from error
     finally:
         work.discard()
         work.close()
@@ -79,11 +88,11 @@ def _copy(files: list[TokenFile], out: IO[bytes], progress: Callable[[int, int],
     digest = hashlib.sha256()
     size = sum(file.num_tokens * file.dtype.itemsize for file in files)
     for file in files:
-        with open(file.prefix + ".bin", "rb") as source:
-            while block := source.read(_BLOCK):
-                out.write(block)
-                digest.update(block)
-                progress(out.tell(), size)
+        for block in blocks(file.prefix + ".bin"):
+            out.write(block)
+            digest.update(block)
+            progress(out.tell(), size)
+    sync_stream(out)
     return digest.hexdigest()
 
 

@@ -7,12 +7,11 @@ import hashlib
 import numpy as np
 
 from megatron_iberis.data.token_files.inspection import check_tokenizer
-from megatron_iberis.data.token_files.manifest import sha256
 from megatron_iberis.data.token_files.reader import TokenFile
 from megatron_iberis.errors import InputError
+from megatron_iberis.storage.hashing import blocks, hash_file
 from megatron_iberis.tokenizer import Tokenizer
 
-_BLOCK = 8 << 20  # bytes
 _REMAKE = "make it again with data_tools/preprocess.py, or copy it again."
 
 
@@ -36,7 +35,7 @@ def verify(file: TokenFile, tokenizer: Tokenizer | None = None) -> list[tuple[st
     if "sha256" not in manifest:
         rows.append(("sha256", "not known: there is no manifest that tells it"))
         return rows
-    for kind, found in (("bin", digest), ("idx", sha256(f"{file.prefix}.idx"))):
+    for kind, found in (("bin", digest), ("idx", hash_file(f"{file.prefix}.idx"))):
         if manifest["sha256"][kind] != found:
             raise InputError(f"{file.prefix}.{kind} is not the file that {file.prefix}.json tells of: {_REMAKE}")
     return [*rows, ("sha256", "as in the manifest")]
@@ -46,18 +45,17 @@ def _scan(file: TokenFile, vocab_size: int | None) -> tuple[int, str]:
     """The largest id, and the sha256 of the .bin."""
     digest = hashlib.sha256()
     largest = position = 0
-    with open(file.prefix + ".bin", "rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-            ids = np.frombuffer(block, file.dtype)
-            low, high = int(ids.min()), int(ids.max())
-            if low < 0 or (vocab_size is not None and high >= vocab_size):
-                wrong = (ids < 0) | (ids >= (vocab_size or 2**31))
-                token = position + int(wrong.argmax())
-                raise InputError(
-                    f"token {token:,} of {file.prefix}.bin is {ids[wrong.argmax()]}, which is outside the vocabulary "
-                    f"of {vocab_size or 2**31:,}: {_REMAKE}"
-                )
-            largest = max(largest, high)
-            position += len(ids)
+    for block in blocks(file.prefix + ".bin"):
+        digest.update(block)
+        ids = np.frombuffer(block, file.dtype)
+        low, high = int(ids.min()), int(ids.max())
+        if low < 0 or (vocab_size is not None and high >= vocab_size):
+            wrong = (ids < 0) | (ids >= (vocab_size or 2**31))
+            token = position + int(wrong.argmax())
+            raise InputError(
+                f"token {token:,} of {file.prefix}.bin is {ids[wrong.argmax()]}, which is outside the vocabulary "
+                f"of {vocab_size or 2**31:,}: {_REMAKE}"
+            )
+        largest = max(largest, high)
+        position += len(ids)
     return largest, digest.hexdigest()
