@@ -50,7 +50,11 @@ def sync_stream(stream: IO[bytes]) -> None:
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """A file to write, which takes the name `path` at the end of the block; nothing is left when the block raises."""
-    path = _target(path)
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():  # a device, a pipe: it is written to, never replaced
+        with path.open("wb") as stream:
+            yield stream
+        return
     temporary = _beside(path)
     try:
         with temporary.open("xb") as stream:
@@ -131,10 +135,6 @@ def replace_folder(new: Path, final: Path) -> None:
         raise
     sync(final.parent)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _target(path: Path) -> Path:
-    return Path(os.path.realpath(path))
 
 
 def _beside(path: Path) -> Path:

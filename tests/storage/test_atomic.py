@@ -82,6 +82,15 @@ def test_a_link_stays_and_what_it_names_is_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "disk" / "file").read_bytes() == b"content"
 
 
+def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDWR)
+    write_atomic(tmp_path / "pipe", b"content")
+    assert os.read(reader, 100) == b"content"
+    os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+
+
 def test_the_longest_name_that_the_file_system_takes_can_be_written(tmp_path: Path) -> None:
     path = tmp_path / ("あ" * 85)  # 255 bytes
     write_atomic(path, b"content")
