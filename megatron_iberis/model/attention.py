@@ -19,12 +19,11 @@ import torch
 import torch.nn.functional as F
 from megatron.core.tensor_parallel import gather_from_sequence_parallel_region
 from megatron.core.transformer.module import MegatronModule
-from megatron.core.transformer.spec_utils import build_module
 from megatron.core.transformer.transformer_config import TransformerConfig
 
 from megatron_iberis.kernels.attention import causal_attention, document_attention
 from megatron_iberis.model.documents import Documents
-from megatron_iberis.model.linear import ReplicatedLinear, column_linear, gather_input, row_linear
+from megatron_iberis.model.linear import column_linear, gather_input, replicated_linear, row_linear
 from megatron_iberis.model.rotary import rotate
 from megatron_iberis.parallel.context import join_heads, split_heads
 
@@ -46,9 +45,9 @@ class Attention(MegatronModule):
         self,
         config: TransformerConfig,
         submodules: AttentionSubmodules,
-        layer_number: int,
         pg_collection: Any,
         kv_heads: int,
+        **_: Any,  # the layer's number, which megatron-core tells every mixer
     ) -> None:
         super().__init__(config=config)
         width, heads = config.hidden_size, config.num_attention_heads
@@ -56,13 +55,9 @@ class Attention(MegatronModule):
         self.head_size = width // heads
         self.share_kv = kv_heads % self.tp.size() != 0
         self.linear_q = column_linear(submodules.linear_q, width, width, config, self.tp)
-        for name, spec in (("linear_k", submodules.linear_k), ("linear_v", submodules.linear_v)):
-            outputs = kv_heads * self.head_size
-            if self.share_kv:
-                layer = build_module(ReplicatedLinear, width, outputs, config=config, tp_group=self.tp)
-            else:
-                layer = column_linear(spec, width, outputs, config, self.tp)
-            setattr(self, name, layer)
+        kv_linear = replicated_linear if self.share_kv else column_linear
+        self.linear_k = kv_linear(submodules.linear_k, width, kv_heads * self.head_size, config, self.tp)
+        self.linear_v = kv_linear(submodules.linear_v, width, kv_heads * self.head_size, config, self.tp)
         self.linear_proj = row_linear(submodules.linear_proj, width, width, config, self.tp)
 
     def forward(

@@ -29,6 +29,7 @@ from megatron_iberis.kernels.linear_cross_entropy import (
 from megatron_iberis.model.documents import Documents
 from megatron_iberis.model.layer_specs import block_spec, transformer_config
 from megatron_iberis.model.linear import gather_input
+from megatron_iberis.model.parameters import place
 from megatron_iberis.model.rotary import RotaryTable
 from megatron_iberis.parallel.context import sum_of_chunks
 from megatron_iberis.parallel.groups import ParallelGroups
@@ -57,7 +58,8 @@ class Iberis(nn.Module):
             config=core,
             tp_group=groups.tp,
         )
-        self.decoder = TransformerBlock(core, block_spec(config, recompute), pg_collection=groups.collection())
+        place(self.embedding.weight, "embedding", groups.tp, dim=0, size=config.vocab_size)
+        self.decoder = TransformerBlock(core, block_spec(config, size, recompute), pg_collection=groups.collection())
         self.head = Head(config, groups, self.sequence_parallel)
         self.rotary = RotaryTable(config.width // config.heads, config.rope_base)
 
@@ -113,8 +115,8 @@ class Head(nn.Module):
         rows = padded_vocabulary(config.vocab_size, groups.tp_size) // groups.tp_size
         self.weight = nn.Parameter(torch.empty(rows, config.width))
         self.softcap, self.vocab_size = config.softcap, config.vocab_size
-        self.first = groups.tp_rank * rows
-        self.padding = min(rows, max(0, self.first + rows - config.vocab_size))  # rows at the end
+        part = place(self.weight, "unembedding", groups.tp, dim=0, size=config.vocab_size)
+        self.first, self.padding = part.global_offset, rows - part.length  # the padding is at the end
         self.sequence_parallel, self.group = sequence_parallel, groups.tp
 
     def forward(

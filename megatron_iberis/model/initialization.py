@@ -17,7 +17,7 @@ import torch
 from megatron_iberis.config import ModelConfig
 from megatron_iberis.errors import InputError
 from megatron_iberis.model.iberis import Iberis
-from megatron_iberis.model.parameters import Shard, mark_tensor_parallel
+from megatron_iberis.model.parameters import Shard
 from megatron_iberis.parallel.groups import ParallelGroups
 from megatron_iberis.parallel.third_party import prepare_megatron
 
@@ -70,8 +70,6 @@ def fill_parameters(shards: Iterable[Shard], full: Mapping[str, torch.Tensor]) -
 def build_model(
     config: ModelConfig, groups: ParallelGroups, sequence_parallel: bool = False, recompute: bool = False
 ) -> Iberis:
-    """This rank's part of a new model, its parameters marked for DeepSpeed, still to be filled."""
+    """This rank's part of a new model, its parameters still to be filled."""
     prepare_megatron()
-    model = Iberis(config, groups, sequence_parallel, recompute)
-    mark_tensor_parallel(model)
-    return model
+    return Iberis(config, groups, sequence_parallel, recompute)

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from megatron.core.fusions.fused_bias_dropout import get_bias_dropout_add
-from megatron.core.tensor_parallel import ColumnParallelLinear, RowParallelLinear
 from megatron.core.transformer.mlp import MLP, MLPSubmodules
 from megatron.core.transformer.spec_utils import ModuleSpec
 from megatron.core.transformer.transformer_block import TransformerBlockSubmodules
@@ -17,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from megatron_iberis.config import ModelConfig
 from megatron_iberis.model.attention import Attention, AttentionSubmodules
-from megatron_iberis.model.linear import ReplicatedLinear
+from megatron_iberis.model.linear import ColumnLinear, ReplicatedLinear, RowLinear
 from megatron_iberis.model.norm import RMSNorm
 from megatron_iberis.model.slc2 import SLC2, SLC2Submodules
 
@@ -62,13 +61,13 @@ class RecomputedLayer(TransformerLayer):
         return checkpoint(super().forward, *args, use_reentrant=False, preserve_rng_state=False, **kwargs)
 
 
-def block_spec(model: ModelConfig, recompute: bool = False) -> TransformerBlockSubmodules:
+def block_spec(model: ModelConfig, tensor_size: int, recompute: bool = False) -> TransformerBlockSubmodules:
     """One spec a layer: attention where `model.is_attention` says so, SLC2 elsewhere; norms without weights."""
     layer_class = RecomputedLayer if recompute else TransformerLayer
+    attention, slc2 = _attention_spec(model, tensor_size), _slc2_spec(model)
     return TransformerBlockSubmodules(
         layer_specs=[
-            _layer_spec(layer_class, _attention_spec(model) if model.is_attention(layer) else _slc2_spec(model))
-            for layer in range(model.depth)
+            _layer_spec(layer_class, attention if model.is_attention(layer) else slc2) for layer in range(model.depth)
         ],
         layer_norm=RMSNorm,
     )
@@ -84,7 +83,7 @@ def _layer_spec(layer_class: type[TransformerLayer], mixer: ModuleSpec) -> Modul
             pre_mlp_layernorm=RMSNorm,
             mlp=ModuleSpec(
                 module=MLP,
-                submodules=MLPSubmodules(linear_fc1=ColumnParallelLinear, linear_fc2=RowParallelLinear),
+                submodules=MLPSubmodules(linear_fc1=ColumnLinear, linear_fc2=RowLinear),
             ),
             mlp_bda=get_bias_dropout_add,
         ),
@@ -96,23 +95,24 @@ def _slc2_spec(model: ModelConfig) -> ModuleSpec:
         module=SLC2,
         params={"kernel": model.kernel, "inner_norm": model.inner_norm},
         submodules=SLC2Submodules(
-            linear_x=ColumnParallelLinear,
-            linear_alpha=ColumnParallelLinear,
+            linear_x=ColumnLinear,
+            linear_alpha=ColumnLinear,
             linear_a=ReplicatedLinear,
-            linear_b=ColumnParallelLinear,
-            linear_proj=RowParallelLinear,
+            linear_b=ColumnLinear,
+            linear_proj=RowLinear,
         ),
     )
 
 
-def _attention_spec(model: ModelConfig) -> ModuleSpec:
+def _attention_spec(model: ModelConfig, tensor_size: int) -> ModuleSpec:
+    kv_linear = ReplicatedLinear if model.kv_heads % tensor_size else ColumnLinear
     return ModuleSpec(
         module=Attention,
         params={"kv_heads": model.kv_heads},
         submodules=AttentionSubmodules(
-            linear_q=ColumnParallelLinear,
-            linear_k=ColumnParallelLinear,
-            linear_v=ColumnParallelLinear,
-            linear_proj=RowParallelLinear,
+            linear_q=ColumnLinear,
+            linear_k=kv_linear,
+            linear_v=kv_linear,
+            linear_proj=RowLinear,
         ),
     )

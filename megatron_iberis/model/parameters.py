@@ -1,7 +1,8 @@
-"""Canonical names, and where each rank's parameter lies in the full tensor.
+"""Where each rank's parameters lie in full tensors, written into them at birth, and their canonical names.
 
-The names are upstream's (nanochat's): `transformer.h.3.attn.x_proj.weight`. Initialisation, optimizer groups,
-checkpoints and conversion all speak of full tensors by these names, whatever the layout.
+* `place` is called by whoever creates a parameter, and nobody else says how it is split.
+* `shards` gives a model's parameters by upstream's (nanochat's) names: `transformer.h.3.attn.x_proj.weight`.
+  Initialisation, optimizer groups, checkpoints and conversion speak of full tensors by these, whatever the layout.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from typing import Literal
 
 import torch
 from torch import nn
-
-from megatron_iberis.model.iberis import Iberis
+from torch.distributed import ProcessGroup
 
 Kind = Literal["matrix", "convolution", "embedding", "unembedding"]
 
-_MIXER = {
+_WHOLE = {"embedding.weight": "transformer.wte.weight", "head.weight": "lm_head.weight"}
+_LAYERS = {
     "linear_q": "c_q",
     "linear_k": "c_k",
     "linear_v": "c_v",
@@ -27,20 +28,16 @@ _MIXER = {
     "linear_b": "B_proj",
     "conv": "conv1d",
     "linear_proj": "c_proj",
+    "linear_fc1": "c_fc",
+    "linear_fc2": "c_proj",
 }
-_MLP = {"linear_fc1": "c_fc", "linear_fc2": "c_proj"}
-_COLUMN = {"linear_q", "linear_k", "linear_v", "linear_x", "linear_alpha", "linear_b", "conv", "linear_fc1"}
-_ROW = {"linear_proj", "linear_fc2"}
 
 
 @dataclass(frozen=True)
-class Shard:
-    """This rank's part of a full tensor."""
+class Partition:
+    """Which part of a full tensor a parameter is on this rank."""
 
-    name: str
-    """Canonical name of the full tensor."""
     kind: Kind
-    parameter: nn.Parameter
     global_shape: tuple[int, ...]
     """Of the full tensor, without padding."""
     local_shape: tuple[int, ...]
@@ -57,6 +54,14 @@ class Shard:
             return self.global_shape[0]
         return max(0, min(self.local_shape[self.dim], self.global_shape[self.dim] - self.global_offset))
 
+
+@dataclass(frozen=True)
+class Shard(Partition):
+    """A parameter of this rank, with the canonical name of the full tensor that it is a part of."""
+
+    name: str
+    parameter: nn.Parameter
+
     def of(self, full: torch.Tensor) -> torch.Tensor:
         """This rank's part of the full tensor, zeros where it is padding."""
         if full.shape != self.global_shape:
@@ -71,44 +76,35 @@ class Shard:
         return padded
 
 
-def shards(model: Iberis) -> list[Shard]:
-    """The parameters of this rank, in the model's order. Call before DeepSpeed takes the model."""
-    return [_shard(model, name, parameter) for name, parameter in model.named_parameters()]
+def place(
+    parameter: nn.Parameter, kind: Kind, group: ProcessGroup, dim: int | None = None, size: int | None = None
+) -> Partition:
+    """Writes into a new parameter which part of a full tensor it is, and returns that.
 
-
-def mark_tensor_parallel(model: Iberis) -> None:
-    """Marks split parameters as DeepSpeed looks for it: a wrong mark gives a silently wrong gradient norm."""
-    for shard in shards(model):
-        shard.parameter.tensor_model_parallel = shard.dim is not None
-
-
-def _shard(model: Iberis, name: str, parameter: nn.Parameter) -> Shard:
-    config, groups = model.config, model.groups
-    canonical, module = _canonical(name)
-    local = tuple(parameter.shape)
-    dim: int | None = 1 if module in _ROW else 0
-    if module == "linear_a" or (module in ("linear_k", "linear_v") and config.kv_heads % groups.tp_size):
-        dim = None
-    shape = list(local)
+    group: the tensor-parallel ranks. dim: along which each of them has a part, as large as this one; None: each has
+    all. size: indices of the full tensor along dim where the parts hold more (padding, at the end); by default, their
+    sum. DeepSpeed looks for the mark of what is split: a wrong one gives a silently wrong gradient norm.
+    """
+    local, shape, offset = tuple(parameter.shape), list(parameter.shape), 0
     if dim is not None:
-        shape[dim] = local[dim] * groups.tp_size
-    kind: Kind = "convolution" if module == "conv" else "matrix"
-    if module in ("embedding", "head"):
-        shape[0] = config.vocab_size
-        kind = "embedding" if module == "embedding" else "unembedding"
-    start = groups.tp_rank * local[dim] if dim is not None else 0
-    return Shard(canonical, kind, parameter, tuple(shape), local, dim, start)
+        shape[dim] = size or local[dim] * group.size()
+        offset = local[dim] * group.rank()
+    partition = Partition(kind, tuple(shape), local, dim, offset)
+    parameter.partition = partition
+    parameter.tensor_model_parallel = dim is not None
+    return partition
 
 
-def _canonical(name: str) -> tuple[str, str]:
-    """(canonical name, name of the module that holds it) of one of our parameter names."""
-    if name == "embedding.weight":
-        return "transformer.wte.weight", "embedding"
-    if name == "head.weight":
-        return "lm_head.weight", "head"
+def shards(model: nn.Module) -> list[Shard]:
+    """The parameters of this rank, in the model's order."""
+    return [Shard(**vars(p.partition), name=canonical_name(n), parameter=p) for n, p in model.named_parameters()]
+
+
+def canonical_name(name: str) -> str:
+    """Upstream's name for one of `Iberis`'s parameters."""
+    if name in _WHOLE:
+        return _WHOLE[name]
     match = re.fullmatch(r"decoder\.layers\.(\d+)\.(self_attention|mlp)\.(\w+)\.weight", name)
     assert match, name
-    layer, place, module = match.groups()
-    table, part = (_MIXER, "attn") if place == "self_attention" else (_MLP, "mlp")
-    assert module in _COLUMN | _ROW | {"linear_a"}, name
-    return f"transformer.h.{layer}.{part}.{table[module]}.weight", module
+    layer, part, module = match.groups()
+    return f"transformer.h.{layer}.{'mlp' if part == 'mlp' else 'attn'}.{_LAYERS[module]}.weight"

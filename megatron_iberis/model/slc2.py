@@ -18,14 +18,14 @@ from typing import Any
 
 import torch
 from megatron.core.transformer.module import MegatronModule
-from megatron.core.transformer.spec_utils import build_module
 from megatron.core.transformer.transformer_config import TransformerConfig
 from torch import nn
 
 from megatron_iberis.kernels.short_convolution import gated_short_convolution
 from megatron_iberis.model.documents import Documents
-from megatron_iberis.model.linear import column_linear, gather_input, row_linear
+from megatron_iberis.model.linear import column_linear, gather_input, replicated_linear, row_linear
 from megatron_iberis.model.norm import split_rms_norm
+from megatron_iberis.model.parameters import place
 from megatron_iberis.parallel.context import tail_of_previous
 
 
@@ -46,12 +46,13 @@ class ShortConvolution(nn.Module):
     Under context parallelism it begins with the last K-1 steps of the chunk before.
     """
 
-    def __init__(self, channels: int, kernel: int, dtype: torch.dtype, context: Any) -> None:
+    def __init__(self, channels: int, kernel: int, dtype: torch.dtype, tp: Any, cp: Any) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(channels, 1, kernel, dtype=dtype))
+        self.weight = nn.Parameter(torch.empty(channels // tp.size(), 1, kernel, dtype=dtype))
+        place(self.weight, "convolution", tp, dim=0)
         self.before = None
-        if context.size() > 1 and kernel > 1:
-            self.before = partial(tail_of_previous, length=kernel - 1, group=context)
+        if cp.size() > 1 and kernel > 1:
+            self.before = partial(tail_of_previous, length=kernel - 1, group=cp)
 
     def forward(
         self,
@@ -73,19 +74,19 @@ class SLC2(MegatronModule):
         self,
         config: TransformerConfig,
         submodules: SLC2Submodules,
-        layer_number: int,
         pg_collection: Any,
         kernel: int,
         inner_norm: bool,
+        **_: Any,  # the layer's number, which megatron-core tells every mixer
     ) -> None:
         super().__init__(config=config)
         width, heads, group = config.hidden_size, config.num_attention_heads, pg_collection.tp
         self.group, self.inner_norm = group, inner_norm
         self.linear_x = column_linear(submodules.linear_x, width, width, config, group)
         self.linear_alpha = column_linear(submodules.linear_alpha, width, heads, config, group)
-        self.linear_a = build_module(submodules.linear_a, width, width // heads, config=config, tp_group=group)
+        self.linear_a = replicated_linear(submodules.linear_a, width, width // heads, config, group)
         self.linear_b = column_linear(submodules.linear_b, width, width, config, group)
-        self.conv = ShortConvolution(width // group.size(), kernel, config.params_dtype, pg_collection.cp)
+        self.conv = ShortConvolution(width, kernel, config.params_dtype, group, pg_collection.cp)
         self.linear_proj = row_linear(submodules.linear_proj, width, width, config, group)
 
     def forward(

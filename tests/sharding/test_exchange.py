@@ -89,7 +89,7 @@ def round_trip(seed: int, parts: int, replicated: bool, dtype: torch.dtype) -> d
     wanted = {name: full(spec, name) for name, spec in tensors.items()}
     local = {name: part(spec, wanted[name], groups.tp_rank, parts) for name, spec in tensors.items()}
     shards = {
-        name: Shard(name, "matrix", torch.nn.Parameter(local[name]), s.shape, tuple(local[name].shape), s.dim, 0)
+        name: Shard("matrix", s.shape, tuple(local[name].shape), s.dim, 0, name, torch.nn.Parameter(local[name]))
         for name, s in tensors.items()
     }
     dealt = cut(rng, local, 1 if replicated else groups.dp_size)

@@ -89,7 +89,7 @@ def directions(shapes: list[tuple[int, int]]) -> list[torch.Tensor]:
     flats = []
     for name, gradient in gradients.items():
         shape = tuple(gradient.shape)
-        shards[name] = Shard(name, "matrix", torch.nn.Parameter(gradient), shape, shape, None, 0)
+        shards[name] = Shard("matrix", shape, shape, None, 0, name, torch.nn.Parameter(gradient))
         pieces.append((Piece(name, 0, gradient.numel(), 3),))
         flats.append(torch.cat((torch.full((3,), 7.0), gradient.flatten())))
     exchange = Exchange(pieces, shards, groups, False, cost)
