@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from megatron_iberis.config import Recipe, load_recipe
+from megatron_iberis.config.help import print_help
 from megatron_iberis.resilience import preemption  # noqa: F401 (it looks which processes are above this one)
 from megatron_iberis.stages.inputs import open_inputs
 
@@ -27,8 +28,7 @@ def launch(stage: str, name: str) -> None:
     arguments = [word for word in sys.argv[1:] if not word.startswith("--local_rank")]  # the launcher adds it
     try:
         if "-h" in arguments or "--help" in arguments:
-            _help(name)
-            sys.exit(0)
+            print_help(load_recipe(name), f"deepspeed {sys.argv[0]}")
         recipe = load_recipe(*_recipe_and_overrides(name, arguments))
         check_processes(recipe, int(os.environ.get("WORLD_SIZE", "1")))
         inputs = open_inputs(recipe)
@@ -60,12 +60,6 @@ def _recipe_and_overrides(name: str, words: Sequence[str]) -> tuple[str, list[st
         else:
             overrides.append(word)
     return name, overrides
-
-
-def _help(name: str) -> None:
-    import tyro
-
-    tyro.cli(Recipe, default=load_recipe(name), args=["--help"], prog=f"deepspeed {sys.argv[0]}")
 
 
 def _leave(code: int) -> None:
