@@ -1,16 +1,13 @@
 """The recipe: dataclasses, their validation, and the way from TOML and command line to a resolved recipe."""
 
+from megatron_iberis.config.data import DataConfig
+from megatron_iberis.config.evaluation import EvaluationConfig
+from megatron_iberis.config.model import ModelConfig
+from megatron_iberis.config.optimizer import OptimizerConfig
+from megatron_iberis.config.parallel import ParallelConfig
 from megatron_iberis.config.recipe import Recipe, load_recipe, recipe_text, save_recipe
-from megatron_iberis.config.schema import (
-    CheckpointConfig,
-    DataConfig,
-    EvaluationConfig,
-    ModelConfig,
-    OptimizerConfig,
-    ParallelConfig,
-    RunConfig,
-    TrainConfig,
-)
+from megatron_iberis.config.run import CheckpointConfig, RunConfig
+from megatron_iberis.config.train import TrainConfig
 
 __all__ = [
     "CheckpointConfig",

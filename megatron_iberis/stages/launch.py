@@ -15,6 +15,7 @@ from importlib import import_module
 from megatron_iberis.checkpoint import files, verify
 from megatron_iberis.command import exit_code
 from megatron_iberis.config import Recipe, load_recipe
+from megatron_iberis.config.help import print_help
 from megatron_iberis.parallel.node import launched_processes, ranks_on_this_node
 from megatron_iberis.resilience import preemption  # noqa: F401 (it looks which processes are above this one)
 from megatron_iberis.resilience.failure import LINGER, say_once
@@ -32,8 +33,7 @@ def launch(stage: str, name: str) -> None:
 
     def start() -> int:
         if "-h" in arguments or "--help" in arguments:
-            _help(name)
-            return 0
+            print_help(load_recipe(name), f"deepspeed {sys.argv[0]}")
         recipe = load_recipe(*_recipe_and_overrides(name, arguments))
         check_processes(recipe, launched_processes())
         inputs = open_inputs(recipe)
@@ -79,12 +79,6 @@ def _recipe_and_overrides(name: str, words: Sequence[str]) -> tuple[str, list[st
         else:
             overrides.append(word)
     return name, overrides
-
-
-def _help(name: str) -> None:
-    import tyro
-
-    tyro.cli(Recipe, default=load_recipe(name), args=["--help"], prog=f"deepspeed {sys.argv[0]}")
 
 
 def _leave(code: int) -> None:

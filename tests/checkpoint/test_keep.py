@@ -63,7 +63,6 @@ def test_a_run_keeps_what_it_is_told_to(tmp_path: Path, corpus: Corpus, two_rank
 @pytest.mark.parametrize(
     ("config", "fix"),
     [
-        (CheckpointConfig(keep_last=-1), "keep_last must not be negative"),
         (CheckpointConfig(keep_every=2000), "set checkpoint.keep_last"),
         (CheckpointConfig(every=300, keep_last=2, keep_every=1000), "a multiple of checkpoint.every"),
         (CheckpointConfig(every=0, keep_last=2, keep_every=1000), "a multiple of checkpoint.every"),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import os
 import subprocess
 import sys
-from dataclasses import replace
+import typing
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from megatron_iberis.config import ModelConfig, Recipe, TrainConfig, load_recipe, save_recipe
+from megatron_iberis.config.checks import bounds_of, spoken
 from megatron_iberis.config.recipe import RECIPES
 
 ALL = sorted(path.stem for path in RECIPES.glob("*.toml"))
@@ -57,7 +61,7 @@ def test_overrides_take_their_settings_type() -> None:
 
 
 def test_a_negative_number_is_a_value_and_no_setting() -> None:
-    with pytest.raises(ValueError, match=r"train\.steps must not be negative"):
+    with pytest.raises(ValueError, match=r"train\.steps is -5: it must be at least 0"):
         load_recipe("d20", ["--train.steps", "-5"])
 
 
@@ -123,16 +127,57 @@ def test_a_recipe_cannot_be_changed_by_accident() -> None:
 
 def test_every_setting_is_explained() -> None:
     """The docstring below each field is what the documentation and --help are made of."""
-    import ast
-    import inspect
-
-    from megatron_iberis.config import schema
-
-    for node in ast.parse(inspect.getsource(schema)).body:
-        if isinstance(node, ast.ClassDef):
+    explained = 0
+    for source in RECIPES.parent.glob("*.py"):
+        for node in ast.parse(source.read_text(encoding="utf-8")).body:
+            if not (isinstance(node, ast.ClassDef) and node.name.endswith(("Config", "Recipe"))):
+                continue
             for field, below in zip(node.body, [*node.body[1:], None], strict=True):
                 if isinstance(field, ast.AnnAssign):
                     assert isinstance(below, ast.Expr), f"{node.name}.{ast.unparse(field.target)} has no docstring"
+                    explained += 1
+    recipe = Recipe()
+    sections = [getattr(recipe, section.name) for section in fields(recipe)]
+    assert explained == len(sections) + sum(len(fields(s)) for s in sections if is_dataclass(s))
+
+
+def test_every_number_has_bounds_and_help_shows_them() -> None:
+    page = subprocess.run(
+        [sys.executable, "examples/demo.sh", "--help"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"COLUMNS": "100", "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert (page.returncode, page.stderr) == (0, "")
+    said = " ".join(page.stdout.replace("\u2502", " ").split()).replace(", ", ",")  # lines end after commas too
+    recipe = load_recipe("demo")
+    for section in fields(recipe):
+        config = getattr(recipe, section.name)
+        for name, kind in typing.get_type_hints(type(config)).items() if is_dataclass(config) else ():
+            assert f"--{section.name}.{name} " in said
+            if kind in (int, float):
+                bounds = spoken(bounds_of(type(config))[name])
+                setting = said.split(f"--{section.name}.{name} ")[1].split(" --")[0]
+                assert f"({bounds}; default: {getattr(config, name)})".replace(", ", ",") in setting
+
+
+def test_a_path_may_begin_with_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "own.toml").write_text("[train]\nsteps = 3\n")
+    words = ["--run.folder=~/runs/a", "--data.val=~/val", "--data.tokenizer=~/tok"]
+    recipe = load_recipe("~/own.toml", [*words, "--data.train=~/a | 0.7 ~/b|1e-1\t~/c | d~e"])
+    assert recipe.train.steps == 3
+    assert recipe.run.folder == f"{tmp_path}/runs/a"
+    assert (recipe.data.val, recipe.data.tokenizer) == (f"{tmp_path}/val", f"{tmp_path}/tok")
+    assert recipe.data.train == f"{tmp_path}/a | 0.7 {tmp_path}/b|1e-1\t{tmp_path}/c | d~e"
+    assert recipe.resolved() == recipe
+
+
+def test_a_recipe_may_come_from_any_editor(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_bytes(b"\xef\xbb\xbf[train]\r\nsteps = 3\r\n")
+    assert load_recipe(path).train.steps == 3
 
 
 def test_a_wrong_recipe_is_refused_without_loading_torch() -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
 from megatron_iberis.config import load_recipe
+from megatron_iberis.errors import InputError
 
 
 def refusal(*overrides: str) -> str:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - every test looks at the text
         load_recipe("d20", overrides)
     message = str(caught.value)
+    assert isinstance(caught.value, InputError)
     assert "\n" not in message
     assert message[-1] in ".?"
     return message
@@ -72,13 +75,35 @@ def test_a_forgotten_value_is_missed(key: str) -> None:
     assert refusal(f"--{key}", "--run.folder", "x") == f"{key} has no value: write --{key} VALUE."
 
 
+@pytest.mark.parametrize(
+    ("key", "wanted"),
+    [("train.steps", "a whole number"), ("train.dtype", "bf16 or fp32"), ("run.resume", "true or false")],
+)
+def test_an_empty_value_is_shown_as_one(key: str, wanted: str) -> None:
+    assert refusal(f"--{key}=") == f"{key} is '': it must be {wanted}."
+
+
+@pytest.mark.parametrize("text", ["1" + "0" * 5000, "-1e300", "9223372036854775808"])
+def test_a_number_that_no_64_bits_hold_is_refused(text: str) -> None:
+    message = refusal("--train.batch_tokens", text)
+    assert message.startswith("train.batch_tokens is ")
+    assert len(message) < 200
+
+
+@pytest.mark.parametrize("words", [["--run.folder", "a\udcff"], ["--run.folder=\udcff"], ["--run.\udcff", "a"]])
+def test_a_word_that_is_not_utf8_is_refused(words: list[str]) -> None:
+    message = refusal(*words)
+    assert "is not UTF-8" in message
+    assert message.isascii()
+
+
 TOML = [
     ("[model]\ndepth = '4'", "model.depth is '4': it must be a whole number"),
     ("[model]\ndepth = true", "model.depth is 'True': it must be a whole number"),
     ("[model]\ndepth = 4.0", "model.depth is '4.0': it must be a whole number"),
     ("[model]\nsoftcap = nan", "model.softcap is 'nan': it must be a finite number"),
     ("[model]\ninner_norm = 1", "model.inner_norm is '1': it must be true or false"),
-    ("[parallel]\nzero_stage = true", "parallel.zero_stage is True: it must be 0 or 1 or 2 or 3"),
+    ("[parallel]\nzero_stage = true", "parallel.zero_stage is 'True': it must be 0 or 1 or 2 or 3"),
     ("[evaluation]\nsample_prompts = [1, 2]", "evaluation.sample_prompts must be a list of texts"),
     ("[evaluation]\nsample_prompts = 'one'", "evaluation.sample_prompts must be a list of texts"),
     ("[data]\ntrain = 7", "data.train is '7': it must be a text"),
@@ -87,6 +112,13 @@ TOML = [
     ("model = 4", "model is a section: write it as [model] with settings below it"),
     ("deepspeed = 4", "deepspeed is a section"),
     ("[model\ndepth = 4", "recipe.toml is not valid TOML"),
+    ("[model.depth]\nx = 4", "model.depth is \"{'x': 4}\": it must be a whole number"),
+    ("[model]\ndepth = 2020-01-01", "model.depth is '2020-01-01': it must be a whole number"),
+    ("[[model]]\ndepth = 4", "model is a section: write it as [model] with settings below it"),
+    ("[model]\ndepth = 1\ndepth = 2", "recipe.toml is not valid TOML"),
+    ("", "recipe.toml holds no settings"),
+    ("# nothing but a comment", "recipe.toml holds no settings"),
+    ("x = " + "[" * 10_000, "recipe.toml is not valid TOML"),
 ]
 
 
@@ -106,6 +138,22 @@ def test_a_recipe_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
         load_recipe(path)
 
 
+def test_a_recipe_file_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "folder.toml"
+    folder.mkdir()
+    with pytest.raises(InputError, match=r"folder\.toml is a folder: give the path of a \.toml file in it"):
+        load_recipe(folder)
+    with pytest.raises(InputError, match=r"cannot be read \(File name too long\)"):
+        load_recipe("x" * 300 + ".toml")
+
+    def forbid(*_: object, **__: object) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", forbid)  # root may read all, so no file's mode would do it
+    with pytest.raises(InputError, match=r"others\.toml cannot be read \(Permission denied\)"):
+        load_recipe("others.toml")
+
+
 def test_a_missing_recipe_is_answered_with_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"there is no recipe 'd21': use one of .*d12, d20.*or a \.toml file"):
         load_recipe("d21")
@@ -119,29 +167,39 @@ RANGES = [
         (f"model.{name}", "0", "at least 1")
         for name in ("depth", "slc_rate", "kernel", "sequence_length", "head_size")
     ],
-    ("model.mlp_ratio", "0", "must be positive"),
-    ("model.mlp_ratio", "-4", "must be positive"),
+    ("model.mlp_ratio", "0", "above 0"),
+    ("model.mlp_ratio", "-4", "above 0"),
     ("model.vocab_size", "1", "at least 2"),
     ("model.vocab_size", "3000000000", "at most 2,147,483,648"),
-    ("model.softcap", "0", "must be positive and at most 40"),
-    ("model.softcap", "100", "must be positive and at most 40"),
-    ("model.rope_base", "0", "must be positive"),
-    ("model.norm_eps", "0", "must be positive"),
-    ("parallel.tp", "0", "at least 1"),
-    ("parallel.timeout_minutes", "0", "must be positive and at most 100,000"),
-    ("parallel.timeout_minutes", "1e30", "must be positive and at most 100,000"),
-    *[(f"optimizer.{n}_lr", "-0.1", "must not be negative") for n in ("matrix", "embedding", "unembedding")],
-    *[(f"optimizer.{name}", "-1", "must not be negative") for name in ("eps", "weight_decay", "clip")],
-    *[(f"optimizer.{name}", "1", "in [0, 1)") for name in ("beta1", "beta2", "momentum_start", "momentum")],
-    *[(f"optimizer.{name}", "1.5", "in [0, 1]") for name in ("warmdown_fraction", "final_lr_fraction")],
-    *[(f"optimizer.{name}", "-1", "must not be negative") for name in ("warmup_steps", "momentum_warmup_steps")],
+    ("model.softcap", "0", "above 0 and at most 40"),
+    ("model.softcap", "100", "above 0 and at most 40"),
+    ("model.rope_base", "0", "above 0"),
+    ("model.norm_eps", "0", "above 0"),
+    *[(f"parallel.{name}", "0", "at least 1") for name in ("tp", "cp")],
+    ("model.depth", "1000000", "at most 10,000"),
+    ("model.mlp_ratio", "1e300", "at most 1,000"),
+    ("train.tokens_per_parameter", "1e300", "at most 1,000,000"),
+    *[(f"checkpoint.{name}", "-1", "at least 0") for name in ("keep_last", "keep_every")],
+    ("parallel.timeout_minutes", "0", "above 0 and at most 100,000"),
+    ("parallel.timeout_minutes", "1e30", "above 0 and at most 100,000"),
+    *[(f"optimizer.{n}_lr", "-0.1", "at least 0") for n in ("matrix", "embedding", "unembedding")],
+    *[(f"optimizer.{name}", "-1", "at least 0") for name in ("eps", "weight_decay", "clip")],
+    *[
+        (f"optimizer.{name}", "1", "at least 0 and below 1")
+        for name in ("beta1", "beta2", "momentum_start", "momentum")
+    ],
+    *[
+        (f"optimizer.{name}", "1.5", "at least 0 and at most 1")
+        for name in ("warmdown_fraction", "final_lr_fraction")
+    ],
+    *[(f"optimizer.{name}", "-1", "at least 0") for name in ("warmup_steps", "momentum_warmup_steps")],
     ("optimizer.newton_schulz_steps", "0", "at least 1"),
-    *[(f"train.{n}", "-1", "must not be negative") for n in ("steps", "target_flops")],
+    *[(f"train.{n}", "-1", "at least 0") for n in ("steps", "target_flops")],
     *[(f"train.{n}", "0", "at least 1") for n in ("batch_tokens", "device_batch", "log_every")],
-    *[(f"evaluation.{n}", "-1", "must not be negative") for n in ("every", "tokens", "sample_every")],
+    *[(f"evaluation.{n}", "-1", "at least 0") for n in ("every", "tokens", "sample_every")],
     ("evaluation.sample_tokens", "0", "at least 1"),
-    ("train.seed", "-1", "in [0, 2^63)"),
-    ("checkpoint.every", "-1", "must not be negative"),
+    ("train.seed", "-1", "at least 0 and below 9,223,372,036,854,775,808"),
+    ("checkpoint.every", "-1", "at least 0"),
     ("run.folder", "", "name the run's folder"),
 ]
 
