@@ -29,7 +29,7 @@ import psutil
 import torch.distributed as dist
 
 from megatron_iberis.errors import sentence
-from megatron_iberis.resilience.failure import say_once
+from megatron_iberis.resilience.failure import mark_said, say
 from megatron_iberis.resilience.heartbeat import Heartbeat
 
 SHARE = 0.8
@@ -41,7 +41,7 @@ START = 120.0
 STATE_BYTES = 200
 DUMP_SIGNAL = signal.SIGUSR2
 REFUSED = "refused"
-"""The key that a rank leaves in the store when the input is wrong, which it has said."""
+"""The key in the store under which the ranks are counted that have found the input wrong."""
 
 
 @dataclass(frozen=True)
@@ -124,13 +124,19 @@ class Watchdog:
             time.sleep(0.1)
 
     def _refuse(self, said: str) -> None:
-        """This rank has found the input wrong: it says so, and the others, which wait for it, end without a word."""
+        """This rank has found the input wrong: the first says so, and those that wait for it end without a word."""
         self._stopped.set()
-        say_once(said)
-        if self._store is not None:
-            with suppress(Exception):
-                self._store.set(REFUSED, "")
-            time.sleep(2 * self.interval + 0.5)  # rank 0 keeps the store
+        store, found = self._store, 1
+        with suppress(Exception):
+            found = store.add(REFUSED, 1) if store else 1
+        mark_said(said) if found > 1 else say(said)
+        started = time.monotonic()
+        with suppress(Exception):
+            while store and time.monotonic() - started < self.interval + GRACE + 1:
+                # Rank 0 keeps the store. It is asked only as long as it is there: a rank that waits ends after GRACE.
+                if time.monotonic() - started < GRACE / 2 and store.add(REFUSED, 0) == self.world:
+                    break
+                time.sleep(0.1)
 
     def _watch(self) -> None:
         while not self._stopped.wait(self.interval):
@@ -152,7 +158,7 @@ class Watchdog:
                     self.heartbeat.beats, pulse, self.heartbeat.idle(), self.heartbeat.step, self.heartbeat.phase
                 )
                 self._store.set(f"{self.rank}", str(own))
-                if self._store.check([REFUSED]) and not self._stopped.is_set():
+                if self._store.check([REFUSED]) and not self._stopped.wait(GRACE):  # it may find the same
                     os._exit(2)
                 if own.idle > self.limit / 2:
                     self._read_others()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -16,9 +15,9 @@ from megatron_iberis.checkpoint import files, verify
 from megatron_iberis.command import exit_code
 from megatron_iberis.config import Recipe, load_recipe
 from megatron_iberis.config.help import print_help
-from megatron_iberis.parallel.node import launched_processes, ranks_on_this_node
+from megatron_iberis.parallel.node import launched_processes
 from megatron_iberis.resilience import preemption  # noqa: F401 (it looks which processes are above this one)
-from megatron_iberis.resilience.failure import LINGER, say_once
+from megatron_iberis.resilience.failure import say_once
 from megatron_iberis.run_folder import RunFolder
 from megatron_iberis.stages.inputs import open_inputs
 
@@ -47,12 +46,7 @@ def launch(stage: str, name: str) -> None:
         code: int = import_module(f"megatron_iberis.stages.{stage}").run(recipe, inputs)
         return code
 
-    _leave(exit_code(start, say=_say))
-
-
-def _say(sentence: str) -> None:
-    if say_once(sentence) and ranks_on_this_node() > 1:
-        time.sleep(LINGER)
+    _leave(exit_code(start, say=say_once))
 
 
 def steps_done(recipe: Recipe) -> int:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,11 +28,18 @@ def to_group(run: Launched) -> None:
         process.terminate()
 
 
+def to_the_terminal(number: signal.Signals) -> Callable[[Launched], None]:
+    """As a terminal does on Ctrl-C, or when it is closed: everybody in its group gets the signal."""
+    return lambda run: os.killpg(run.runner.pid, number)
+
+
 WAYS: dict[str, Callable[[Launched], None]] = {
     "one rank": lambda run: run.ranks()[1].terminate(),
     "everybody": to_group,
     "the deepspeed command": lambda run: run.runner.terminate(),
     "the process that started the ranks": lambda run: run.launcher().terminate(),
+    "Ctrl-C": to_the_terminal(signal.SIGINT),
+    "a closed terminal": to_the_terminal(signal.SIGHUP),
     "the process that started the ranks, by SIGKILL": lambda run: run.launcher().kill(),
 }
 
@@ -51,7 +61,7 @@ def test_a_run_that_is_asked_to_stop_saves_its_last_step(tmp_path: Path, corpus:
     assert (tmp_path / "run" / "checkpoints" / "latest").read_text().strip() == f"step-{done:08d}"
     notes = [entry["text"] for entry in log(tmp_path / "run", "note")]
     assert any(f"stopped after step {done}, as asked" in note for note in notes)
-    assert "Traceback" not in said
+    assert "Traceback" not in said or way == "Ctrl-C"  # the deepspeed command's own
 
 
 def stopped_by_a_signal_to_one_rank(overrides: list[str], at: int) -> int:
@@ -86,3 +96,36 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(two_ranks: Ranks, tmp_pa
 def test_a_process_without_a_launcher_may_outlive_its_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RANK", raising=False)
     assert preemption.processes_above() == ()
+
+
+CODE = """
+import os, signal, sys, time
+from megatron_iberis.resilience import preemption
+preemption.ECHO = 0.2
+before = [signal.getsignal(number) for number in preemption.SIGNALS]
+with preemption.StopRequest() as stop:
+    for number in map(int, sys.argv[1:]):
+        assert not stop.asked()
+        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), number)
+        assert stop.asked()
+        stop._signalled = False
+        time.sleep(0.3)
+assert [signal.getsignal(number) for number in preemption.SIGNALS] == before
+"""
+
+
+def signalled(*numbers: signal.Signals) -> int:
+    """The exit code of a process that sends itself each signal twice at once, as an echo."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        arguments = [str(int(number)) for number in numbers]
+        return subprocess.run([sys.executable, "-c", CODE, *arguments], timeout=60, stderr=subprocess.PIPE).returncode
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_each_signal_is_noted_and_a_second_ctrl_c_ends_the_process() -> None:
+    assert signalled(signal.SIGTERM, signal.SIGHUP, signal.SIGINT) == 0
+    assert signalled(signal.SIGINT, signal.SIGINT) == -signal.SIGINT
+    assert signalled(signal.SIGTERM, signal.SIGTERM) == 0
