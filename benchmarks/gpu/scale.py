@@ -26,6 +26,8 @@ class Scale:
     """Rows of a measured step, and the largest micro-batch that is tried: a power of two."""
     seconds: float
     """How long each speed is measured."""
+    compiler: str
+    """torch.compile's backend."""
 
 
 CPU = Scale(
@@ -44,6 +46,7 @@ CPU = Scale(
     ),
     rows=2,
     seconds=0.05,
+    compiler="aot_eager",  # compiles nothing, which takes a second
 )
 CUDA = Scale(
     device="cuda",
@@ -61,5 +64,6 @@ CUDA = Scale(
     model=(),
     rows=32,  # one of eight GPUs' share of the recipes' 524,288 tokens
     seconds=5.0,
+    compiler="inductor",
 )
 SCALES = {scale.device: scale for scale in (CPU, CUDA)}

@@ -31,7 +31,7 @@ class Section:
     arguments: tuple[str, ...] = ()
 
 
-MACHINE = Section("machine:run", 60)
+MACHINE = Section("machine:run", 120)
 SECTIONS = {
     "golden": Section("golden:run", 70),
     "zero": Section("launched:zero", 140),

@@ -69,7 +69,8 @@ def run(scale: Scale, record: Record, name: str) -> None:
     release()
     record.begin("torch.compile of the reference", optional=True)
     rows = passes["reference"]["rows"]
-    passes["compiled reference"] = passes_of(torch.compile(reference), model, device, rows, scale.seconds)
+    compiled: nn.Module = torch.compile(reference, backend=scale.compiler)
+    passes["compiled reference"] = passes_of(compiled, model, device, rows, scale.seconds)
     record.figures(passes=passes)
 
 
