@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from megatron_iberis.errors import InputError
+from megatron_iberis.processes.workers import map_ordered
 from megatron_iberis.storage.atomic import json_line
 from megatron_iberis.storage.refusals import check_writable, explain, is_full
 from megatron_iberis.storage.work_folder import WorkFolder
@@ -21,7 +22,6 @@ from megatron_iberis.text.config import SKIP, SKIP_RECORDS, STOP, SUFFIX, VALIDA
 from megatron_iberis.text.encoding import BatchEncoder, EncodedBatch
 from megatron_iberis.text.finishing import DOCUMENTS, REJECTS, ids_name, publish, remove_duplicates
 from megatron_iberis.text.ordering.similarity import check_installed
-from megatron_iberis.text.processes.workers import map_ordered
 from megatron_iberis.text.reading.batch import Position
 from megatron_iberis.text.reading.inputs import InputFile, describe_empty, find_inputs
 from megatron_iberis.text.reading.readers import read_batches

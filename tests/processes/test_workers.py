@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from megatron_iberis.text.processes import mailbox
-from megatron_iberis.text.processes.mailbox import Mailbox
-from megatron_iberis.text.processes.workers import map_ordered
+from megatron_iberis.processes import mailbox
+from megatron_iberis.processes.mailbox import Mailbox
+from megatron_iberis.processes.workers import map_ordered
 
 
 class Work:

@@ -19,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext
 from typing import Any, TypeVar
 
-from megatron_iberis.text.processes.mailbox import Mailbox
+from megatron_iberis.processes.mailbox import Mailbox
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
