@@ -20,6 +20,7 @@ import tomli_w
 
 from megatron_iberis.config.checks import check_bounds, require
 from megatron_iberis.config.data import DataConfig
+from megatron_iberis.config.deepspeed import check_deepspeed
 from megatron_iberis.config.evaluation import EvaluationConfig
 from megatron_iberis.config.model import ModelConfig
 from megatron_iberis.config.optimizer import OptimizerConfig
@@ -80,6 +81,7 @@ class Recipe:
         recipe.train.check(model)
         recipe.checkpoint.check()
         recipe.run.check()
+        check_deepspeed(recipe.deepspeed)
         require(
             not (self.train.dtype == "bf16" and self.parallel.zero_stage == 0),
             "ZeRO stage 0 keeps no fp32 master weights for bf16: set parallel.zero_stage to 1, 2 or 3, "

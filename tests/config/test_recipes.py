@@ -22,13 +22,13 @@ ALL = sorted(path.stem for path in RECIPES.glob("*.toml"))
 @pytest.mark.parametrize("name", ALL)
 def test_a_saved_recipe_loads_as_the_same_recipe(tmp_path: Path, name: str) -> None:
     recipe = load_recipe(
-        name, ["--evaluation.sample_prompts", '日本の|a "quoted" \\ text', "--deepspeed.zero.x", "1e-3"]
+        name, ["--evaluation.sample_prompts", '日本の|a "quoted" \\ text', "--deepspeed.flops_profiler.x", "1e-3"]
     )
     save_recipe(recipe, tmp_path / "recipe.toml")
     again = load_recipe(tmp_path / "recipe.toml")
     assert again == recipe
     assert again.evaluation.sample_prompts == ("日本の", 'a "quoted" \\ text')
-    assert again.deepspeed == {"zero": {"x": 1e-3}}
+    assert again.deepspeed == {"flops_profiler": {"x": 1e-3}}
 
 
 def test_resolving_twice_changes_nothing() -> None:
@@ -66,8 +66,8 @@ def test_a_negative_number_is_a_value_and_no_setting() -> None:
 
 
 def test_deepspeed_settings_pass_through_with_their_types() -> None:
-    words = ["--deepspeed.a.flag", "--deepspeed.a.number", "5", "--deepspeed.text", "some words"]
-    assert load_recipe("d20", words).deepspeed == {"a": {"flag": True, "number": 5}, "text": "some words"}
+    words = ["--deepspeed.aio.flag", "--deepspeed.aio.number", "5", "--deepspeed.log_level", "some words"]
+    assert load_recipe("d20", words).deepspeed == {"aio": {"flag": True, "number": 5}, "log_level": "some words"}
 
 
 def test_depth_sets_the_width_the_heads_and_the_mlp() -> None:
