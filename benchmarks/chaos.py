@@ -152,7 +152,7 @@ def make_data(folder: Path) -> list[str]:
 
 
 class Launched:
-    """A run of two ranks in a session of its own, going on in its folder if there is something to go on from."""
+    """A run of two ranks in a session of its own, resumed in its folder if there is something to resume."""
 
     def __init__(self, folder: Path, words: list[str]) -> None:
         self.checkpoints, self.log, self.said = folder / "checkpoints", folder / "log.jsonl", folder / "said.txt"

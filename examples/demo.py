@@ -1,7 +1,7 @@
 """`make demo`: the whole way small. Text -> tokenizer -> token files -> training -> bits per byte -> a few words.
 
 Every step is one of the project's own commands, shown before it runs. What is already there is not made again, so a
-second `make demo` goes on where the first one stopped. Other text than before, or the same files changed, has a
+second `make demo` resumes where the first one stopped. Other text than before, or the same files changed, has a
 folder of its own.
 
     python -m examples.demo [a.jsonl.zst b.parquet ...]
@@ -190,4 +190,4 @@ def _last_validation(log: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(run(main, "the same command goes on from here."))
+    raise SystemExit(run(main, "the same command resumes from here."))

@@ -80,7 +80,7 @@ def download(
     """Fetches the set (its first `shards` files) into the folder `output`; returns the files.
 
     `progress(file, number, of)` is called before each. InputError if the network fails (what has come is kept, the
-    same call goes on from there), if a file differs from the Hub's twice, or if `output` holds another set.
+    same call resumes), if a file differs from the Hub's twice, or if `output` holds another set.
     """
     wanted = find_set(name)
     if shards is not None and shards < 1:

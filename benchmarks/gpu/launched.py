@@ -53,7 +53,7 @@ def compare(record: Record, stage: int, losses: list[float], first: list[float])
 
 
 def resume(scale: Scale, record: Record) -> None:
-    """A run that goes on from a checkpoint ends as one that was never stopped: every tensor, bit for bit."""
+    """A run resumed from a checkpoint ends as one that was never stopped: every tensor, bit for bit."""
     half = scale.steps // 2
     with tempfile.TemporaryDirectory() as temporary:
         whole, stopped = Path(temporary) / "whole", Path(temporary) / "stopped"

@@ -10,7 +10,7 @@
 # A SLURM job, submitted from the repository's root; sbatch's own options come before the file:
 #   sbatch --time 12:00:00 examples/multinode/slurm.sh examples/pretrain_d20.sh --run.resume --parallel.tp 2
 # One task a GPU and no launcher in between: SLURM's signals reach the ranks, and their exit code is the job's.
-# --run.resume goes on from the latest checkpoint and starts anew where there is none, so a requeued job needs no care.
+# --run.resume continues from the latest checkpoint and starts anew where there is none, so a requeued job needs no care.
 set -euo pipefail
 cd "$SLURM_SUBMIT_DIR"
 PATH="$PWD/.venv/bin:$PATH"

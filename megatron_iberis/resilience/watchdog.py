@@ -217,7 +217,7 @@ class Watchdog:
             if self.rank == min(speakers):
                 print(
                     f"error: the run was ended: {found.sentence}. What each rank did stands in {self.folder}; "
-                    "--run.resume goes on from the last checkpoint.",
+                    "--run.resume continues from the last checkpoint.",
                     file=sys.stderr,
                     flush=True,
                 )

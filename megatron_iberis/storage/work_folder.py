@@ -1,9 +1,9 @@
-"""PREFIX.partial/: everything that a run writes until its files are whole, and the journal from which it goes on.
+"""PREFIX.partial/: everything that a run writes until its files are whole, and the journal it resumes from.
 
 * The files are only appended to. `save` syncs them and then replaces the journal, which holds their sizes and the
-  state that belongs to them. Whenever a run is killed, the next one cuts the files to those sizes and goes on from
+  state that belongs to them. Whenever a run is killed, the next one cuts the files to those sizes and resumes from
   that state.
-* plan.json says what the run was to do: to go on with something else is refused.
+* plan.json says what the run was to do: to resume with something else is refused.
 * A lock keeps two runs from writing the same files; it ends with the process, however that ends.
 """
 
@@ -27,7 +27,7 @@ class WorkFolder:
     """Opens PREFIX.partial/, emptied, or with `resume` as the last `save` left it.
 
     `state` is what that `save` was given, None at the beginning. InputError if another run is at work there, or if
-    there is nothing to go on with: another `plan`, or files that were changed.
+    there is nothing to resume: another `plan`, or files that were changed.
     """
 
     def __init__(self, prefix: str, plan: dict[str, Any], resume: bool) -> None:
@@ -67,7 +67,7 @@ class WorkFolder:
         self.state = state
 
     def save(self, state: dict[str, Any]) -> None:
-        """From here a later run goes on, with the files as they are now and `state`."""
+        """From here a later run resumes, with the files as they are now and `state`."""
         for stream in self._streams.values():
             sync_stream(stream)
         sizes = {path.name: path.stat().st_size for path in self._files()}
@@ -86,7 +86,7 @@ class WorkFolder:
         self.state = state
 
     def close(self) -> None:
-        """Lets go of the folder, and removes it if there is nothing to go on from."""
+        """Lets go of the folder, and removes it if there is nothing to resume."""
         with contextlib.suppress(OSError):  # a full disk refuses what is still in the buffer
             self._close_streams()
         if self.state is None:
@@ -94,7 +94,7 @@ class WorkFolder:
         self._lock.close()
 
     def discard(self) -> None:
-        """There is nothing to go on from: close() will remove the folder."""
+        """There is nothing to resume: close() will remove the folder."""
         self.state = None
 
     def _close_streams(self) -> None:
@@ -154,7 +154,7 @@ class WorkFolder:
 
 
 def has_journal(prefix: str) -> bool:
-    """Whether there is a work folder of `prefix` from which a run could go on."""
+    """Whether there is a work folder of `prefix` that a run could resume."""
     return Path(f"{prefix}.partial", _JOURNAL).exists()
 
 

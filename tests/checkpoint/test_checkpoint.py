@@ -1,4 +1,4 @@
-"""A checkpoint is of full tensors by canonical name: whatever layout wrote it, any other goes on from it."""
+"""A checkpoint is of full tensors by canonical name: whatever layout wrote it, any other resumes from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A machine that is taken away: the step is finished, the run saved, and the same command goes on."""
+"""A machine that is taken away: the step is finished, the run saved, and the same command resumes it."""
 
 from __future__ import annotations
 
