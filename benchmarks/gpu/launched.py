@@ -111,7 +111,7 @@ def launch(scale: Scale, run: Path, settings: Settings) -> list[float]:
     # a hostfile that lies on a cluster's machines would take the run to other nodes
     launcher = ["-m", "deepspeed.launcher.runner", "--log_level", "error", "--hostfile", "none"]
     launcher += ["--master_port", str(port), "--num_gpus", str(processes), "examples/demo.sh"]
-    words = [f"--{name}={value}" for name, value in chosen.items()]
+    words = [*scale.model, *(f"--{name}={value}" for name, value in chosen.items())]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
     environment["DS_ACCELERATOR"] = scale.device
     command = [sys.executable, *launcher, *words]

@@ -21,7 +21,7 @@ class Scale:
     steps: int
     """Steps of each run that is started by the launcher; even."""
     model: tuple[str, ...]
-    """Overrides of the recipes whose speed is measured."""
+    """Overrides of the recipes that are trained."""
     rows: int
     """Rows of a measured step, and the largest micro-batch that is tried: a power of two."""
     seconds: float
@@ -41,7 +41,7 @@ CPU = Scale(
         "--model.width=64",
         "--model.heads=2",
         "--model.mlp_hidden=96",
-        "--model.vocab_size=256",
+        "--model.vocab_size=600",
         "--model.sequence_length=32",
     ),
     rows=2,
