@@ -7,10 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from megatron_iberis.data.token_files.reader import TokenFile, TokenFileWriter
+from megatron_iberis.data.token_files.reader import TokenFile
 from tests.conftest import Corpus
 from tests.support.processes import ROOT, Launched
 from tests.support.runs import words
+from tests.support.token_files import TokenFileWriter
 
 SCRIPT = """
 import os, sys
