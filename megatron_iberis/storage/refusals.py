@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -20,9 +21,9 @@ def explain(
     error: BaseException, path: str | os.PathLike[str], when_full: str = "free space or choose another folder"
 ) -> str:
     """Why `path` cannot be written, and what to do, in one sentence. when_full: what to do about a full disk."""
+    if wrapped := re.search(r"\(os error (\d+)\)", str(error)):  # by safetensors, which leaves only the text
+        error = OSError(int(wrapped[1]), os.strerror(int(wrapped[1])))
     number = getattr(error, "errno", None)
-    if "os error 28" in str(error) or "No space left" in str(error):
-        number = errno.ENOSPC  # safetensors wraps the system's error in its own and leaves only the text
     if number == errno.ENOSPC:
         free = shutil.disk_usage(_nearest(Path(path))).free / 2**30
         return f"cannot write {path}: the disk is full ({free:.1f} GiB free): {when_full}."

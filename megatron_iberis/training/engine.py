@@ -9,9 +9,11 @@ from functools import partial
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from megatron_iberis.config import Recipe
 from megatron_iberis.data.batches import Batch
+from megatron_iberis.errors import InputError
 from megatron_iberis.model.iberis import Iberis
 from megatron_iberis.model.initialization import InitialWeights, build_model, fill_parameters
 from megatron_iberis.model.parameters import shards
@@ -86,14 +88,17 @@ class Engine:
     def _start_deepspeed(self, model: Iberis) -> Any:
         import deepspeed
 
-        with deepspeed_starting():
-            engine, *_ = deepspeed.initialize(
-                model=model,
-                optimizer=self.optimizer,
-                config=deepspeed_config(self.recipe, self.groups),
-                mpu=self.topology,
-                dist_init_required=False,
-            )
+        try:
+            with deepspeed_starting():
+                engine, *_ = deepspeed.initialize(
+                    model=model,
+                    optimizer=self.optimizer,
+                    config=deepspeed_config(self.recipe, self.groups),
+                    mpu=self.topology,
+                    dist_init_required=False,
+                )
+        except ValidationError as error:
+            raise _refused(error) from None
         return engine
 
     @property
@@ -204,6 +209,16 @@ def deepspeed_config(recipe: Recipe, groups: ParallelGroups) -> dict[str, Any]:
         "steps_per_print": None,
     }
     return _overlay(config, recipe.deepspeed)
+
+
+def _refused(error: ValidationError) -> InputError:
+    """In one sentence what DeepSpeed says in a page."""
+    first = error.errors()[0]
+    name = ".".join(map(str, first["loc"]))
+    return InputError(
+        f"DeepSpeed refuses {name} = {first['input']!r} in the [deepspeed] table "
+        f"({first['msg'][0].lower()}{first['msg'][1:]}): correct it, or leave it out."
+    )
 
 
 def _overlay(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -259,6 +259,7 @@ def test_no_home_is_needed(tmp_path, monkeypatch):
     beside = open_packing(file, 9)
     assert len(rows_files(tmp_path / "data")) == 1
     shutil.rmtree(tmp_path / "data")
+    (tmp_path / "data").mkdir()
     write(tmp_path / "data" / "f", [5, 3, 30, 2])
     undo = read_only(tmp_path / "data")
     if undo is None:

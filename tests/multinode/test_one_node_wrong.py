@@ -41,7 +41,7 @@ def test_a_token_file_missing_on_the_second_node_is_named_by_one_of_its_ranks(tm
     said = [rank.communicate(timeout=120)[1] for rank in ranks]
     assert [rank.returncode for rank in ranks] == [2, 2]
     assert sorted(map(len, said))[0] == 0
-    assert "".join(said).startswith(f"error: there is no {nothing}.idx")
+    assert "".join(said).startswith(f"error: data.train = {nothing}: there is no {nothing}.idx")
 
 
 def launch(folder: Path, corpus: Corpus, **settings: str) -> tuple[int, str]:
@@ -58,7 +58,7 @@ def launch(folder: Path, corpus: Corpus, **settings: str) -> tuple[int, str]:
 def test_a_mistake_of_rank_1_alone_is_said_once(tmp_path: Path, corpus: Corpus) -> None:
     code, said = launch(tmp_path, corpus, data__train=str(tmp_path / "nothing"))
     assert code == 2
-    assert said.startswith(f"error: there is no {tmp_path / 'nothing'}.idx")
+    assert said.startswith(f"error: data.train = {tmp_path / 'nothing'}: there is no ")
     assert said.count("\n") == 1
 
 

@@ -17,7 +17,7 @@ def numel(shape: tuple[int, ...]) -> float:
 def gather_some() -> None:
     """Runs on a rank: full tensors from a part of the layout, and from all of it, in another order."""
     values = {name: torch.arange(6.0).view(2, 3) + 10 * i for i, name in enumerate("abc")}
-    shards = {n: Shard(n, "matrix", torch.nn.Parameter(v), (2, 3), (2, 3), None, 0) for n, v in values.items()}
+    shards = {n: Shard("matrix", (2, 3), (2, 3), None, 0, n, torch.nn.Parameter(v)) for n, v in values.items()}
     pieces = {name: (Piece(name, 0, 6, 1),) for name in values}
     layout = [FlatTensor(torch.cat((torch.zeros(1), values[n].flatten())), "matrix", pieces[n]) for n in values]
     state = TrainingState(layout, {}, shards, groups_of(1), replicated=True)
