@@ -18,7 +18,7 @@ from megatron_iberis.processes.workers import map_ordered
 from megatron_iberis.storage.atomic import json_line
 from megatron_iberis.storage.refusals import check_writable, explain, is_full
 from megatron_iberis.storage.work_folder import WorkFolder
-from megatron_iberis.text.config import SKIP, SKIP_RECORDS, STOP, SUFFIX, VALIDATION, PreprocessConfig
+from megatron_iberis.text.config import SKIP, SKIP_RECORDS, STOP, SUFFIX, PreprocessConfig
 from megatron_iberis.text.encoding import BatchEncoder, EncodedBatch
 from megatron_iberis.text.finishing import DOCUMENTS, REJECTS, ids_name, publish, remove_duplicates
 from megatron_iberis.text.ordering.similarity import check_installed
@@ -59,7 +59,7 @@ def preprocess(config: PreprocessConfig, progress: Progress = lambda read, size,
     empty: list[Path] = []
     try:
         summary = _run(config, files, tokenizer, work, progress, empty)
-        summary.notices = [*notices, *describe_empty(empty), *_notices_on_validation(config)]
+        summary.notices = [*notices, *describe_empty(empty)]
         return summary
     except OSError as error:
         if is_full(error):
@@ -137,14 +137,6 @@ def _encode(
             work.save(state_of(summary, start))
         raise
     work.save(state_of(summary, start))
-
-
-def _notices_on_validation(config: PreprocessConfig) -> list[str]:
-    """What an earlier run set aside may be among the documents of this one."""
-    left = config.output_prefix + SUFFIX[VALIDATION]
-    if VALIDATION in config.splits or not Path(left + ".idx").exists():
-        return []
-    return [f"{left} is of an earlier run: remove it, for its documents may now be trained on."]
 
 
 def _write(batch: EncodedBatch, config: PreprocessConfig, work: WorkFolder) -> None:

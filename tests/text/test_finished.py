@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -49,11 +48,3 @@ def test_what_is_finished_is_not_done_again(
     assert is_done_again(val_fraction=0.3, shuffle=1)
     (tmp_path / "out_text_document.bin").write_bytes(b"")
     assert is_done_again(val_fraction=0.3, shuffle=1)
-
-
-def test_a_validation_file_of_an_earlier_run_is_named(tmp_path: Path, tokenizer_folder: Path) -> None:
-    write_jsonl(tmp_path / "in.jsonl", records(40))
-    config = PreprocessConfig([str(tmp_path / "in.jsonl")], str(tokenizer_folder), str(tmp_path / "out"))
-    assert preprocess(dataclasses.replace(config, val_fraction=0.3)).notices == []
-    (notice,) = preprocess(config).notices
-    assert f"{tmp_path / 'out_val_text_document'} is of an earlier run" in notice
