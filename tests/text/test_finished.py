@@ -1,4 +1,4 @@
-"""What is finished is not done again with --resume, and says so; what an earlier run left is named."""
+"""What is finished is not done again with --resume, and says so."""
 
 from __future__ import annotations
 
