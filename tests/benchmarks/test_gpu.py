@@ -46,6 +46,7 @@ def test_golden_vectors_are_met_and_each_tolerance_is_told(one_rank: Ranks, tmp_
     assert set(CUDA.cases) == set(CASES)
 
 
+@pytest.mark.full
 def test_speed_tells_rate_memory_parts_kernels_and_the_references(one_rank: Ranks, tmp_path: Path) -> None:
     (found,) = one_rank(on_this_rank, "speed", tmp_path / "record", "d12")
     figures = found["figures"]

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from megatron_iberis.data.token_files.reader import TokenFile
 from tests.conftest import Corpus
 from tests.support.processes import ROOT, Launched
@@ -62,6 +64,7 @@ def test_a_mistake_of_rank_1_alone_is_said_once(tmp_path: Path, corpus: Corpus) 
     assert said.count("\n") == 1
 
 
+@pytest.mark.full
 def test_a_token_that_rank_1_alone_meets_while_training_is_said_once(tmp_path: Path, corpus: Corpus) -> None:
     ids = TokenFile(corpus.train).tokens(0, 20_000).copy()
     ids[5_000:] = 999

@@ -42,6 +42,7 @@ def test_deepspeed_and_bash_start_the_same_run(tmp_path: Path, corpus: Corpus) -
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.full
 def test_a_port_in_use_is_one_sentence_for_deepspeed_and_nothing_to_bash(tmp_path: Path, corpus: Corpus) -> None:
     settings = words(corpus, tmp_path / "run", train__steps="1", evaluation__every="0", evaluation__sample_every="0")
     with socket.socket() as holder:
@@ -59,6 +60,7 @@ def test_a_port_in_use_is_one_sentence_for_deepspeed_and_nothing_to_bash(tmp_pat
         finish(start("bash", "examples/demo.sh", *settings))
 
 
+@pytest.mark.full
 def test_two_processes_with_tensor_parallelism_train_as_one_does(tmp_path: Path, corpus: Corpus) -> None:
     split = words(corpus, tmp_path / "two", parallel__tp="2", train__dtype="fp32")
     one = words(corpus, tmp_path / "one", train__dtype="fp32")
