@@ -118,7 +118,20 @@ def _train(folder: Path) -> None:
         ("run.folder", folder / "run"),
     ):
         words += [f"--{key}", str(path)]
-    _run(words)
+    _run([*words, *_dtype_words()])
+
+
+def _dtype_words() -> list[str]:
+    """fp32 instead of the recipe's bf16 where a CPU is slow in that."""
+    import torch
+
+    from megatron_iberis.hardware.measure import faster_dtype
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if faster_dtype(device) == "bf16":
+        return []
+    print("\nThis CPU multiplies more quickly in fp32 than in bf16, so that is trained in.")
+    return ["--train.dtype", "fp32"]
 
 
 def _python(*words: str) -> None:

@@ -34,6 +34,16 @@ def peak_flops(device: torch.device, dtype: str) -> Peak:
     return Peak(share * _measured_flops(device, dtype), f"measured: {threads_in_words}, {dtype} matmul{shared}")
 
 
+def faster_dtype(device: torch.device) -> str:
+    """ "bf16" or "fp32", whichever this device multiplies matrices in more quickly; a GPU: bf16.
+
+    CPUs without instructions for bf16 are slower in it by a factor of ten and more.
+    """
+    if device.type == "cuda":
+        return "bf16"
+    return max(("bf16", "fp32"), key=lambda dtype: _measured_flops(device, dtype))
+
+
 def core_share(threads: int, ranks: int, cores: int) -> float:
     """The share of its threads' speed that a rank can have when `ranks` of them run on `cores` cores at once."""
     return min(1.0, cores / max(1, threads * ranks))

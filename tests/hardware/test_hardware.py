@@ -103,3 +103,15 @@ def test_ranks_of_this_node_are_read_from_the_launcher(monkeypatch):
 def test_memory_of_a_cpu_process_is_its_resident_set():
     fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     assert memory_bytes(CPU) == pytest.approx(int(fields["VmHWM"].split()[0]) * 1024, rel=0.05)
+
+
+@pytest.mark.parametrize("faster", ["bf16", "fp32"])
+def test_the_faster_dtype_of_a_cpu_is_measured(monkeypatch: pytest.MonkeyPatch, faster: str) -> None:
+    rates = {"bf16": 1.0, "fp32": 1.0, faster: 2.0}
+    monkeypatch.setattr(hardware, "_measured_flops", lambda device, dtype: rates[dtype])
+    assert hardware.faster_dtype(torch.device("cpu")) == faster
+
+
+def test_a_gpu_trains_in_bf16_unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(hardware, "_measured_flops")
+    assert hardware.faster_dtype(torch.device("cuda")) == "bf16"
