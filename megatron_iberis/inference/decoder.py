@@ -21,9 +21,7 @@ import torch
 import torch.nn.functional as F
 
 from megatron_iberis.config import ModelConfig
-from megatron_iberis.errors import InputError
 from megatron_iberis.inference.steps import Step
-from megatron_iberis.kernels.int8_linear import int8_linear, quantize
 
 Linear = Callable[[torch.Tensor], torch.Tensor]
 """[N, inputs] -> [N, outputs]."""
@@ -75,7 +73,6 @@ class Decoder:
         head: str | None = None,
     ) -> None:
         self.config, self.dtype, self.device = config, dtype, torch.device(device)
-        check_weights(config, weights)
 
         def matrix(kept_as: str | None, *names: str) -> Linear:
             joined = torch.cat([weights[f"{name}.weight"].to(torch.float32) for name in names])
@@ -101,6 +98,8 @@ class Decoder:
 
     def _linear(self, weight: torch.Tensor, kept_as: str | None) -> Linear:
         if kept_as == "int8":
+            from megatron_iberis.kernels.int8_linear import int8_linear, quantize
+
             return partial(int8_linear, weight=quantize(weight))
         dtype = {None: self.dtype, "fp32": torch.float32, "bf16": torch.bfloat16}[kept_as]
         kept = weight.to(self.device, dtype)

@@ -98,14 +98,16 @@ class Memory:
 
     def copy(self, source: State, target: State, tokens: int) -> None:
         """Gives a state that has just begun the keys and values of another's first tokens."""
-        assert target.length == 0 and tokens <= source.known and tokens <= target.capacity
+        assert target.length == 0
+        assert tokens <= min(source.known, target.capacity)
         for cache in (self.keys, self.values):
             cache[:, target.start : target.start + tokens] = cache[:, source.start : source.start + tokens]
         target.known = tokens
 
     def keep(self, state: State) -> None:
         """Ends a request, but for its keys and values; `release` ends those, too."""
-        assert state.slot is not None and not state.released
+        assert state.slot is not None
+        assert not state.released
         self._free_slot(state)
         self._free_rows(state.start + state.known, state.capacity - state.known)
         state.capacity = state.known

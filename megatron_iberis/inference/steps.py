@@ -37,7 +37,7 @@ class Step(Protocol):
 
 
 class Chunk(NamedTuple):
-    """Tokens of one request to be run after those that its state has seen; of how many last ones logits are wanted."""
+    """Tokens of a request to be run after those that its state has seen; of how many last ones logits are wanted."""
 
     ids: Sequence[int]
     state: State
