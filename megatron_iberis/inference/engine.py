@@ -29,8 +29,8 @@ from megatron_iberis.inference.state import Memory, State, recovery_window
 from megatron_iberis.inference.steps import Chunk, RaggedStep
 
 Finish = Literal["stop", "length", "cancelled", "error"]
-Forced = Callable[[Sequence[int]], Sequence[int]]
-"""Given the answer's ids so far, the last of which was just chosen, ids that must follow it (a tool's result)."""
+Forced = Callable[[int], Sequence[int]]
+"""Called with each id of an answer that was chosen: ids that must follow it (a tool's result)."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,10 @@ class Request:
 
 
 class Engine:
-    """See above. max_requests run at a time; memory_bytes: for keys and values, those of ended requests included."""
+    """See above. max_requests run at a time; memory_bytes: for keys and values, those of ended requests included.
+
+    vocabulary: ids below it may be chosen, by default all that the model has.
+    """
 
     def __init__(
         self,
@@ -90,6 +93,7 @@ class Engine:
         max_requests: int = 16,
         prefill_tokens: int = 512,
         memory_bytes: int = 2**30,
+        vocabulary: int = 0,
         poison: bool = False,
     ) -> None:
         config = decoder.config
@@ -98,6 +102,7 @@ class Engine:
         self.memory = Memory(config, tokens, max_requests, decoder.dtype, decoder.device, poison)
         self.kept = KeptPrefixes(self.memory)
         self.window = recovery_window(config)
+        self.vocabulary = vocabulary or config.vocab_size
         self._queue: list[Request] = []
         self._running: list[Request] = []
 
@@ -108,7 +113,7 @@ class Engine:
         max_tokens: int,
         stop: Sequence[int] = (),
         sample: int = 0,
-        forced: Forced = lambda ids: (),
+        forced: Forced = lambda token: (),
     ) -> Request:
         """Queues a request for at most max_tokens ids, fewer where the context ends.
 
@@ -121,17 +126,16 @@ class Engine:
             raise InputError(f"max_tokens is {max_tokens}: ask for at least one.")
         if len(prompt) >= self.context:
             raise InputError(
-                f"the prompt has {len(prompt):,} tokens and the model's context {self.context:,}, of which one must be "
-                "left for the answer: shorten it."
+                f"the prompt has {len(prompt):,} tokens and the model's context {self.context:,}, of which one must "
+                "be left for the answer: shorten it."
             )
-        vocabulary = self.decoder.config.vocab_size
-        if outside := [i for i in (*prompt, *sampling.logit_bias) if not 0 <= i < vocabulary]:
-            raise InputError(f"there is no token {outside[0]}: the model's ids go from 0 to {vocabulary - 1:,}.")
+        if outside := [i for i in (*prompt, *sampling.logit_bias) if not 0 <= i < self.vocabulary]:
+            raise InputError(f"there is no token {outside[0]}: ids go from 0 to {self.vocabulary - 1:,}.")
         max_tokens = min(max_tokens, self.context - len(prompt))
         if len(prompt) + max_tokens > self.memory.tokens:
             raise InputError(
-                f"prompt and answer may come to {len(prompt) + max_tokens:,} tokens and the memory for keys and values "
-                f"holds {self.memory.tokens:,}: give it more, or ask for a shorter answer."
+                f"prompt and answer may come to {len(prompt) + max_tokens:,} tokens and the memory for keys and "
+                f"values holds {self.memory.tokens:,}: give it more, or ask for a shorter answer."
             )
         request = Request(prompt, sampling.seeded(), sample, max_tokens, stop, forced)
         self._queue.append(request)
@@ -247,14 +251,16 @@ class Engine:
     def _extend(self, request: Request, logits: torch.Tensor) -> list[Token]:
         """Chooses a request's next token, and puts in what is forced after it."""
         ids, prompt = request.ids, len(request.prompt)
-        choice = choose(logits, request.sampling, request.sample, len(ids), ids[:prompt], ids[prompt:])
+        choice = choose(
+            logits[: self.vocabulary], request.sampling, request.sample, len(ids), ids[:prompt], ids[prompt:]
+        )
         tokens = [Token(choice.id, choice)]
         ids.append(choice.id)
         if choice.id in request.stop:
             self._end(request, "stop")
         else:
             room = request.max_tokens - (len(ids) - prompt)
-            tokens += [Token(i, None) for i in list(request.forced(ids[prompt:]))[:room]]
+            tokens += [Token(i, None) for i in list(request.forced(choice.id))[:room]]
             ids += [token.id for token in tokens[1:]]
             if len(ids) - prompt >= request.max_tokens:
                 self._end(request, "length")
