@@ -23,6 +23,7 @@ import torch
 
 from megatron_iberis.errors import InputError
 from megatron_iberis.inference.decoder import Decoder
+from megatron_iberis.inference.graphs import Capture, StepGraphs, cuda_graph
 from megatron_iberis.inference.prefixes import KeptPrefixes, common_prefix
 from megatron_iberis.inference.sampling import Choice, Sampling, choose
 from megatron_iberis.inference.state import Memory, State, recovery_window
@@ -84,7 +85,8 @@ class Request:
 class Engine:
     """See above. max_requests run at a time; memory_bytes: for keys and values, those of ended requests included.
 
-    vocabulary: ids below it may be chosen, by default all that the model has.
+    vocabulary: ids below it may be chosen, by default all that the model has. capture: what records steps of one
+    token a request, to replay them; by default CUDA graphs on a GPU, and nothing on a CPU.
     """
 
     def __init__(
@@ -95,11 +97,15 @@ class Engine:
         memory_bytes: int = 2**30,
         vocabulary: int = 0,
         poison: bool = False,
+        capture: Capture | None = None,
     ) -> None:
         config = decoder.config
         tokens = memory_bytes // max(1, Memory.bytes_per_token(config, decoder.dtype))
         self.decoder, self.context, self.prefill_tokens = decoder, config.sequence_length, prefill_tokens
         self.memory = Memory(config, tokens, max_requests, decoder.dtype, decoder.device, poison)
+        if capture is None and decoder.device.type == "cuda":
+            capture = cuda_graph
+        self._graphs = StepGraphs(decoder, self.memory, capture) if capture else None
         self.kept = KeptPrefixes(self.memory)
         self.window = recovery_window(config)
         self.vocabulary = vocabulary or config.vocab_size
@@ -172,14 +178,12 @@ class Engine:
         chunks = self._chunks()
         if not chunks:
             return []
-        step = RaggedStep([chunk for _, chunk in chunks], self.memory)
         try:
-            logits = self.decoder(step.tokens, step, step.wanted).cpu()
+            logits = self._run([chunk for _, chunk in chunks]).cpu()
         except Exception as error:
             for request, _ in chunks:
                 self._fail(request, error)
             return []
-        step.commit()
         given: list[tuple[Request, Token]] = []
         answering = [request for request, chunk in chunks if chunk.logits]
         for request, row in zip(answering, logits, strict=True):
@@ -188,6 +192,16 @@ class Engine:
             except Exception as error:
                 self._fail(request, error)
         return given
+
+    def _run(self, chunks: Sequence[Chunk]) -> torch.Tensor:
+        """The logits that the chunks ask for, [N, V]; their states have then seen their tokens."""
+        states = [chunk.state for chunk in chunks]
+        if self._graphs and all(len(chunk.ids) == 1 for chunk in chunks) and self._graphs.fits(states):
+            return self._graphs([chunk.ids[0] for chunk in chunks], states)
+        step = RaggedStep(chunks, self.memory)
+        logits = self.decoder(step.tokens, step, step.wanted)
+        step.commit()
+        return logits
 
     def _admit(self) -> None:
         """Gives requests of the queue their state, in turn, while there is one."""

@@ -110,28 +110,26 @@ class RaggedStep:
 
 
 class SingleTokenStep:
-    """One token of each of B requests.
+    """One token of each of B requests, whose tensors may change from step to step.
 
-    positions, rows, slots: int64 [B], the token's place in its sequence, its row of keys and values, and its slot.
-    context: int64 [B, S], the rows of its sequence up to its own, ascending, then any others; S is the longest.
+    positions, starts, slots: int64 [B], the token's place in its sequence, the row of its sequence's first keys and
+    values, and its slot. context: what no sequence is longer than.
     """
 
     def __init__(
-        self,
-        memory: Memory,
-        positions: torch.Tensor,
-        rows: torch.Tensor,
-        slots: torch.Tensor,
-        context: torch.Tensor,
+        self, memory: Memory, positions: torch.Tensor, starts: torch.Tensor, slots: torch.Tensor, context: int
     ) -> None:
-        self.memory, self.positions, self.rows, self.slots, self.context = memory, positions, rows, slots, context
+        self.memory, self.positions, self.starts, self.slots = memory, positions, starts, slots
+        self._all = torch.arange(context, device=positions.device)
 
     def attend(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         keys, values = self.memory.keys[layer], self.memory.values[layer]
-        keys.index_copy_(0, self.rows, k)
-        values.index_copy_(0, self.rows, v)
-        seen = torch.arange(self.context.shape[1], device=q.device) <= self.positions[:, None]  # [B, S]
-        k, v = (x[self.context].transpose(1, 2) for x in (keys, values))  # [B, KV, S, D]
+        for cache, new in ((keys, k), (values, v)):
+            cache.index_copy_(0, self.starts + self.positions, new)
+        seen = self._all <= self.positions[:, None]  # [B, S]
+        # Not another request's rows, which may hold anything: NaN times nothing is NaN.
+        rows = torch.where(seen, self.starts[:, None] + self._all, self.memory.spare_row)
+        k, v = (x[rows].transpose(1, 2) for x in (keys, values))  # [B, KV, S, D]
         grouped = q.shape[1] != k.shape[1]
         out = F.scaled_dot_product_attention(q[:, :, None], k, v, attn_mask=seen[:, None, None], enable_gqa=grouped)
         return out.squeeze(2)

@@ -14,6 +14,7 @@ from megatron_iberis.inference.engine import Engine, Request
 from megatron_iberis.inference.sampling import Sampling
 from megatron_iberis.inference.state import Memory
 from tests.support.decoding import SHAPES, decoder, likeliest_after, random_weights, reference, shape
+from tests.support.requests import finish, sequence
 
 GREEDY = Sampling(temperature=0)
 
@@ -22,18 +23,6 @@ def engine_for(name: str = "English", tokens: int = 600, **settings: int) -> Eng
     model = decoder(name)
     per_token = Memory.bytes_per_token(model.config, model.dtype)
     return Engine(model, memory_bytes=tokens * per_token, poison=True, **settings)
-
-
-def sequence(length: int, seed: int = 0) -> list[int]:
-    return torch.randint(64, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
-
-
-def finish(engine: Engine, steps: int = 2000) -> None:
-    for _ in range(steps):
-        if engine.idle:
-            return
-        engine.step()
-    raise AssertionError("the engine does not come to an end")
 
 
 def assert_all_is_given_back(engine: Engine) -> None:
