@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
 from megatron_iberis import _C
+from megatron_iberis.kernels.huge_pages import on_huge_pages
 
 BLOCK = 16
 GROUPS = (32, 64)
@@ -70,7 +70,8 @@ def quantize(weight: torch.Tensor, group: int = 32) -> Int8Weight:
     scales = _rounded_up_to_bf16(numbers.abs().amax((3, 4)) / 127)  # [blocks, 16, groups]
     steps = numbers / scales.float()[:, :, :, None, None]
     values = steps.nan_to_num(0.0).round_().to(torch.int8)
-    return Int8Weight(_stored(values.permute(0, 2, 3, 1, 4)), scales.transpose(1, 2).contiguous(), (outputs, inputs))
+    packed = (on_huge_pages(values.permute(0, 2, 3, 1, 4)), on_huge_pages(scales.transpose(1, 2)))
+    return Int8Weight(*packed, (outputs, inputs))
 
 
 def _rounded_up_to_bf16(numbers: torch.Tensor) -> torch.Tensor:
@@ -78,10 +79,3 @@ def _rounded_up_to_bf16(numbers: torch.Tensor) -> torch.Tensor:
     bits = numbers.view(torch.int32)
     up = torch.where(numbers.isfinite(), bits + 0xFFFF, bits)
     return (up & ~0xFFFF).view(torch.float32).to(torch.bfloat16)
-
-
-def _stored(values: torch.Tensor) -> torch.Tensor:
-    """A contiguous copy; on a CPU in memory from numpy, which asks for huge pages: fewer walks of page tables."""
-    if values.device.type != "cpu":
-        return values.contiguous()
-    return torch.from_numpy(np.empty(values.shape, dtype=np.int8)).copy_(values)
