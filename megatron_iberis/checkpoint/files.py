@@ -19,8 +19,10 @@ from megatron_iberis.storage.atomic import atomic_file, replace_folder, sync_str
 from megatron_iberis.storage.locks import Lock, claim, lock
 from megatron_iberis.storage.refusals import explain
 
+FORMAT = 1
 LATEST = "latest"
 MANIFEST = "manifest.json"
+STATE = "state.json"
 PREFIX = "step-"
 PARTIAL = ".partial"
 

@@ -1,8 +1,7 @@
-"""Reads a checkpoint: full tensors by canonical name, read when they are asked for."""
+"""What resuming takes from a checkpoint beside the weights: optimizer and random state."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,70 +9,24 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from megatron_iberis.checkpoint import files, verify
-from megatron_iberis.checkpoint.save import FORMAT
 from megatron_iberis.checkpoint.snapshot import STATES
-from megatron_iberis.errors import InputError
+from megatron_iberis.checkpoint.weights import CheckpointWeights, TensorFiles
 from megatron_iberis.parallel.node import ranks_on_this_node
 from megatron_iberis.sharding.layout import fill_pieces
 from megatron_iberis.sharding.state import TrainingState
 
 
-class TensorFiles(Mapping[str, torch.Tensor]):
-    """The tensors of several safetensors files as one mapping; nothing is read before it is asked for."""
+class Checkpoint(CheckpointWeights):
+    """A complete checkpoint folder, to go on training from."""
 
-    def __init__(self, paths: list[Path]) -> None:
-        self._files: dict[str, Any] = {}
-        for path in paths:
-            try:
-                opened = safe_open(path, framework="pt")
-            except (SafetensorError, OSError) as error:
-                raise InputError(f"{path} is damaged ({error}): use an older checkpoint.") from None
-            self._files.update(dict.fromkeys(opened.keys(), opened))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._files)
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def __getitem__(self, name: str) -> torch.Tensor:
-        tensor: torch.Tensor = self._files[name].get_tensor(name)
-        return tensor
-
-
-class Checkpoint:
-    """A complete checkpoint folder. `step`: steps done. `weights`: fp32, by canonical name.
-
-    A run does not remove it before it is closed. Raises InputError when the folder is no checkpoint or of a newer
-    format.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        try:
-            self._held = files.hold(folder)
-            state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError):
-            raise InputError(f"{folder} is not a checkpoint: give a step-... folder below checkpoints/.") from None
-        if state.get("format", FORMAT) != FORMAT:
-            raise InputError(
-                f"{folder} has checkpoint format {state['format']}, this version reads {FORMAT}: "
-                "update megatron_iberis."
-            )
-        if not {"format", "step", "optimizer_step"} <= state.keys():
-            raise InputError(f"{folder / 'state.json'} is damaged: use an older checkpoint.")
-        self.step: int = state["step"]
-        self.optimizer_step: int = state["optimizer_step"]
-        self.weights = TensorFiles(sorted(folder.glob("model-*.safetensors")))
-
-    def close(self) -> None:
-        """Lets go of the folder; nothing can be read any more that was not read before."""
-        self.weights = TensorFiles([])
-        self._held.close()
+    @property
+    def optimizer_step(self) -> int:
+        """The optimizer's own count of the steps done: skipped ones left out."""
+        count: int = self.state["optimizer_step"]
+        return count
 
     def restore_optimizer(self, state: TrainingState) -> None:
         """Fills the optimizer's state of this rank's flat tensors, whatever the layout that saved it was."""

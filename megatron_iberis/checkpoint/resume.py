@@ -8,6 +8,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from megatron_iberis.checkpoint import files
 from megatron_iberis.config import Recipe, load_recipe
 from megatron_iberis.data.token_files.identity import is_other
 from megatron_iberis.errors import InputError
@@ -66,7 +67,7 @@ def _shown(value: object) -> object:
 
 def _other_files(token_files: Mapping[str, Mapping[str, Any]], checkpoint: Path) -> Iterator[str]:
     """Of token files that have the paths that they had, those that hold something else."""
-    before = json.loads((checkpoint / "state.json").read_text(encoding="utf-8")).get("token_files", {})
+    before = json.loads((checkpoint / files.STATE).read_text(encoding="utf-8")).get("token_files", {})
     for path, now in token_files.items():
         if path in before and is_other(before[path], now):
             held, holds = (

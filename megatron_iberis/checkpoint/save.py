@@ -39,7 +39,6 @@ from megatron_iberis.sharding.state import TrainingState
 from megatron_iberis.storage.atomic import sync
 from megatron_iberis.storage.locks import Lock
 
-FORMAT = 1
 T = TypeVar("T")
 
 
@@ -189,8 +188,8 @@ class CheckpointWriter:
 
     def _write_small(self, partial: Path, snapshot: Snapshot) -> list[Path]:
         """Recipe, tokenizer and counts; returns the files."""
-        state, recipe = partial / "state.json", partial / RECIPE
-        counts = {"format": FORMAT, "step": snapshot.step, "optimizer_step": snapshot.optimizer_step}
+        state, recipe = partial / files.STATE, partial / RECIPE
+        counts = {"format": files.FORMAT, "step": snapshot.step, "optimizer_step": snapshot.optimizer_step}
         state.write_text(json.dumps({**counts, "token_files": self._token_files}), encoding="utf-8")
         save_recipe(self.recipe, recipe)
         if self.tokenizer is None:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from megatron_iberis.checkpoint import files, verify
-from megatron_iberis.checkpoint.load import Checkpoint
-from megatron_iberis.config import Recipe, load_recipe
-from megatron_iberis.errors import InputError
+from megatron_iberis.checkpoint.weights import CheckpointWeights, whole_checkpoint
+from megatron_iberis.config import Recipe
 from megatron_iberis.inference.exact import continue_prompt
 from megatron_iberis.model.iberis import Iberis
 from megatron_iberis.model.initialization import build_model, fill_parameters
 from megatron_iberis.model.parameters import shards
 from megatron_iberis.parallel.groups import ParallelGroups
 from megatron_iberis.parallel.start import start_alone
-from megatron_iberis.run_folder import RECIPE, TOKENIZER, RunFolder
 from megatron_iberis.tokenizer import Tokenizer
 
 
@@ -56,29 +52,12 @@ def load_model(folder: str | Path) -> LoadedModel:
     bf16 on a GPU, fp32 on a CPU. A damaged newest checkpoint is named on standard error, and the one before it is
     taken. Raises InputError when the folder holds no whole checkpoint.
     """
-    path = _whole_checkpoint(Path(folder))
-    checkpoint = Checkpoint(path)
-    recipe = load_recipe(path / RECIPE)
-    tokenizer = Tokenizer.load(path / TOKENIZER)
+    path = whole_checkpoint(Path(folder))
+    checkpoint = CheckpointWeights(path)
+    recipe = checkpoint.recipe
+    tokenizer = Tokenizer.load(checkpoint.tokenizer)
     device = start_alone()
     model = build_model(recipe.model, ParallelGroups.create())
     fill_parameters(shards(model), checkpoint.weights)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     return LoadedModel(model.to(device=device, dtype=dtype).eval(), tokenizer, recipe, checkpoint.step, device)
-
-
-def _whole_checkpoint(path: Path) -> Path:
-    """`path` if it is a checkpoint, else the newest one of the run there."""
-    if (path / files.MANIFEST).is_file() or path.name.startswith(files.PREFIX):
-        problem = verify.damage(path, verify.weights)
-        if problem:
-            raise InputError(f"{problem}: give another checkpoint, or the run's folder for the newest whole one.")
-        return path
-    found, passed_over = verify.newest_whole(
-        RunFolder(path).checkpoints, lambda each: verify.damage(each, verify.weights)
-    )
-    if found is None:
-        raise InputError(f"{path} holds no checkpoint: give a run folder, or a step-... folder in checkpoints/.")
-    for problem in passed_over:
-        print(f"note: {problem}", file=sys.stderr)
-    return found

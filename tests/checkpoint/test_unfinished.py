@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 
+from megatron_iberis.checkpoint.files import FORMAT
 from megatron_iberis.checkpoint.load import Checkpoint
-from megatron_iberis.checkpoint.save import FORMAT
 from tests.checkpoint.test_checkpoint import BARE
 from tests.conftest import Corpus
 from tests.support.ranks import Ranks
