@@ -24,10 +24,12 @@ from typing import Any, Literal
 
 import torch
 
+from megatron_iberis.checkpoint.weights_only import save_weights
 from megatron_iberis.config import ModelConfig, Recipe, load_recipe
 from megatron_iberis.config.checks import check_bounds
 from megatron_iberis.convert.names import check_names
 from megatron_iberis.errors import InputError
+from megatron_iberis.storage.refusals import check_new
 from megatron_iberis.tokenizer import Tokenizer, import_nanochat
 from megatron_iberis.tokenizer.nanochat import PICKLE_FILE
 
@@ -108,6 +110,23 @@ def read_nanochat(
             "that it was trained with (--tokenizer PATH)."
         )
     return NanochatModel(config, weights, _step_of(path), found, path)
+
+
+def convert_from_nanochat(
+    folder: str | Path,
+    output: str | Path,
+    step: int | None = None,
+    variant: Variant | None = None,
+    tokenizer: str | Path | None = None,
+) -> NanochatModel:
+    """Writes a folder of weights (checkpoint/weights_only.py) of upstream's checkpoint, and returns what was read.
+
+    As `read_nanochat`. Raises InputError when the output is there already or cannot be written.
+    """
+    check_new(output)
+    model = read_nanochat(folder, step, variant, tokenizer)
+    save_weights(output, model.recipe, model.tokenizer, model.weights, model.step, f"nanochat's {model.path.name}")
+    return model
 
 
 # Where things lie
