@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from megatron_iberis.command import Parser, path_argument, run
+from megatron_iberis.convert.commands import add_convert
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -18,6 +19,7 @@ def main(words: Sequence[str] | None = None) -> int:
     _add_generate(commands)
     _add_recipe(commands)
     _add_doctor(commands)
+    add_convert(commands)
     arguments, rest = parser.parse_known_args(words)
     if rest and not hasattr(arguments, "overrides"):
         parser.error(f"unrecognised: {' '.join(rest)}")

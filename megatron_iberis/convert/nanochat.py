@@ -18,16 +18,17 @@ import math
 import re
 import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from megatron_iberis.checkpoint.weights_only import save_weights
-from megatron_iberis.config import ModelConfig, Recipe, load_recipe
+from megatron_iberis.config import ModelConfig, Recipe
 from megatron_iberis.config.checks import check_bounds
 from megatron_iberis.convert.names import check_names
+from megatron_iberis.convert.published import published_recipe
 from megatron_iberis.errors import InputError
 from megatron_iberis.storage.refusals import check_new
 from megatron_iberis.tokenizer import Tokenizer, import_nanochat
@@ -65,13 +66,7 @@ class NanochatModel:
     @property
     def recipe(self) -> Recipe:
         """The published recipe of the variant at this model's sizes; it names no data."""
-        published = load_recipe("d12" if self.config.inner_norm else "d20")
-        train = replace(published.train, steps=0)
-        row = self.config.sequence_length
-        if train.batch_tokens % (train.device_batch * row):
-            train = replace(train, batch_tokens=train.device_batch * row)
-        data = replace(published.data, train="", val="", tokenizer="")
-        return replace(published, model=self.config, train=train, data=data).resolved()
+        return published_recipe(self.config)
 
     def silent_layers(self) -> list[int]:
         """The SLC2 layers that add nothing: upstream leaves the convolution as it finds the memory, zeros perhaps."""

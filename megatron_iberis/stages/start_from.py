@@ -9,13 +9,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from megatron_iberis.checkpoint import files, verify
 from megatron_iberis.config import ModelConfig, Recipe, load_recipe
+from megatron_iberis.convert.exported import is_export, read_export
 from megatron_iberis.errors import InputError
 from megatron_iberis.run_folder import RECIPE, TOKENIZER, RunFolder
 from megatron_iberis.tokenizer import Tokenizer
@@ -42,24 +43,26 @@ class StartWeights:
     folder: Path
     weights: Mapping[str, torch.Tensor]
     notes: list[str]
-    _source: Any
-
-    def close(self) -> None:
-        """Nothing is read any more: whoever removes old checkpoints may remove this one."""
-        self._source.close()
+    close: Callable[[], None]
+    """Nothing is read any more: whoever removes old checkpoints may remove this one."""
 
 
 def find_start(recipe: Recipe, tokenizer: Tokenizer) -> Start | None:
-    """The weights to begin with; None where a new model's are meant, or a run is resumed, whose own there are.
+    """The weights to begin with; None where a new model's are meant, or a run is resumed, which has its own.
 
     Raises InputError when there are none in the folder, or they are of another architecture or tokenizer.
     """
     run = recipe.run
     if not run.start_from or (run.resume and files.candidates(RunFolder(run.folder).checkpoints)[0]):
         return None
-    folder, notes = _checkpoint_in(Path(run.start_from))
-    _check_model(load_recipe(folder / RECIPE).model, recipe.model, folder)
-    own = folder / TOKENIZER
+    folder, notes = Path(run.start_from), list[str]()
+    if is_export(folder):
+        export = read_export(folder)
+        model, own = export.config, export.tokenizer
+    else:
+        folder, notes = _checkpoint_in(folder)
+        model, own = load_recipe(folder / RECIPE).model, folder / TOKENIZER
+    _check_model(model, recipe.model, folder)
     if Tokenizer.load(own).fingerprint != tokenizer.fingerprint:
         raise InputError(
             f"the model in {folder} has another tokenizer than {recipe.data.tokenizer}: train on token files made "
@@ -81,8 +84,8 @@ def _checkpoint_in(path: Path) -> tuple[Path, list[str]]:
     found, notes = verify.newest_whole(RunFolder(path).checkpoints, damage)
     if found is None:
         raise InputError(
-            f"there is no model in run.start_from = {path}: give a run's folder, one of its checkpoints, or what "
-            "iberis convert made."
+            f"there is no model in run.start_from = {path}: give a run's folder, one of its checkpoints, an export "
+            "to Hugging Face, or what iberis convert made."
         )
     return found, notes
 
@@ -106,7 +109,6 @@ def open_start(start: Start) -> StartWeights:
     import torch.distributed as dist
 
     from megatron_iberis.checkpoint.load import damage_on_any_rank
-    from megatron_iberis.checkpoint.weights import CheckpointWeights
     from megatron_iberis.parallel.agreement import raise_on_any_rank
 
     choice = [start.folder]
@@ -114,12 +116,23 @@ def open_start(start: Start) -> StartWeights:
     folder = choice[0]
     opened, problem = None, None
     try:
-        opened = CheckpointWeights(folder)  # from now on nobody removes it
+        opened = _open(folder, start.notes)
     except InputError as error:
         problem = str(error)
     raise_on_any_rank(problem)
     assert opened is not None
-    if problem := damage_on_any_rank(folder, verify.weights):
+    if not is_export(folder) and (problem := damage_on_any_rank(folder, verify.weights)):
         raise InputError(f"{problem}: give another --run.start_from.")
-    notes = [*start.notes, f"weights from {folder}, step {opened.step}"]
-    return StartWeights(folder, opened.weights, notes, opened)
+    return opened
+
+
+def _open(folder: Path, notes: Sequence[str]) -> StartWeights:
+    from megatron_iberis.checkpoint.weights import CheckpointWeights
+
+    if is_export(folder):
+        export = read_export(folder)
+        weights, step, close = export.weights(), export.step, lambda: None
+    else:
+        checkpoint = CheckpointWeights(folder)  # from now on nobody removes it
+        weights, step, close = checkpoint.weights, checkpoint.step, checkpoint.close
+    return StartWeights(folder, weights, [*notes, f"weights from {folder}, step {step}"], close)
