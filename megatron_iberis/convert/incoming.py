@@ -20,9 +20,7 @@ def add_from_hf(forms: argparse._SubParsersAction[Parser]) -> None:
 
 
 def add_from_nanochat(forms: argparse._SubParsersAction[Parser]) -> None:
-    command = forms.add_parser(
-        "from-nanochat", help="a checkpoint of the published Saint Iberis code, or of nanochat"
-    )
+    command = forms.add_parser("from-nanochat", help="a checkpoint of the published code, or of nanochat")
     command.add_argument("--input", type=path_argument, required=True, help="the folder with model_*.pt, meta_*.json")
     _add_output(command)
     command.add_argument("--step", type=int, help="which of several (default: the last one)")
