@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from megatron_iberis.command import Parser, path_argument, run
+from megatron_iberis.convert.commands import add_convert
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -16,6 +17,7 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_generate(commands)
+    add_convert(commands)
     _add_recipe(commands)
     _add_doctor(commands)
     arguments, rest = parser.parse_known_args(words)
