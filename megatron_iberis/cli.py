@@ -17,9 +17,9 @@ def main(words: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_generate(commands)
-    add_convert(commands)
     _add_recipe(commands)
     _add_doctor(commands)
+    add_convert(commands)
     arguments, rest = parser.parse_known_args(words)
     if rest and not hasattr(arguments, "overrides"):
         parser.error(f"unrecognised: {' '.join(rest)}")

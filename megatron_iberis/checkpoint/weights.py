@@ -39,6 +39,10 @@ class TensorFiles(Mapping[str, torch.Tensor]):
         tensor: torch.Tensor = self._files[name].get_tensor(name)
         return tensor
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each tensor; none is read."""
+        return {name: tuple(file.get_slice(name).get_shape()) for name, file in self._files.items()}
+
 
 class CheckpointWeights:
     """The model in a complete checkpoint folder. `step`: steps done. `weights`: fp32, by canonical name.
@@ -59,10 +63,15 @@ class CheckpointWeights:
                 f"{folder} has checkpoint format {self.state['format']}, this version reads {files.FORMAT}: "
                 "update megatron_iberis."
             )
-        if not {"format", "step", "optimizer_step"} <= self.state.keys():
+        if not {"format", "step"} <= self.state.keys():
             raise InputError(f"{folder / files.STATE} is damaged: use an older checkpoint.")
         self.step: int = self.state["step"]
         self.weights = TensorFiles(sorted(folder.glob("model-*.safetensors")))
+
+    @property
+    def weights_only(self) -> bool:
+        """Nothing of training is in it (weights_only.py): a run may start from it and cannot be resumed."""
+        return self.state.get("weights_only") is True
 
     @property
     def recipe(self) -> Recipe:

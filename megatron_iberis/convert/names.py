@@ -11,12 +11,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from megatron_iberis.config import ModelConfig
 from megatron_iberis.config.checks import check_bounds
 from megatron_iberis.errors import InputError
-from megatron_iberis.model.reference import ReferenceIberis
 
 MODEL_TYPE = "iberis"
 
@@ -95,6 +92,10 @@ def check_names(shapes: Mapping[str, tuple[int, ...]], config: ModelConfig, wher
 
 def canonical_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """The canonical name and shape of every weight of the (resolved) model, without padding."""
+    import torch  # not before: a config.json alone is looked at without it
+
+    from megatron_iberis.model.reference import ReferenceIberis
+
     with torch.device("meta"):
         model = ReferenceIberis(config)
     return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}

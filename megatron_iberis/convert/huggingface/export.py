@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,16 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from megatron_iberis.checkpoint.weights import CheckpointWeights, whole_checkpoint
+from megatron_iberis.config import save_recipe
+from megatron_iberis.convert.exported import STEP
 from megatron_iberis.convert.huggingface.card import card
 from megatron_iberis.convert.huggingface.comparison import Difference, compare
 from megatron_iberis.convert.huggingface.tokenizer import END, fast_tokenizer, has_padding, tokenizer_config
 from megatron_iberis.convert.names import check_names, sizes_for_hf
 from megatron_iberis.errors import InputError
-from megatron_iberis.storage.atomic import json_line, replace_folder, sync
-from megatron_iberis.storage.refusals import check_writable, explain
+from megatron_iberis.run_folder import RECIPE, TOKENIZER
+from megatron_iberis.storage.atomic import json_line, new_folder
+from megatron_iberis.storage.refusals import check_new, explain
 from megatron_iberis.tokenizer import Tokenizer
 
 HERE = Path(__file__).parent
@@ -49,24 +52,13 @@ def export(input: Path, output: Path, dtype: str = "fp32", shard_bytes: int = 5 
     no whole checkpoint, if `output` is there, or if it cannot be written; nothing is left then. RuntimeError if the
     comparison fails.
     """
-    if output.exists() or output.is_symlink():
-        raise InputError(f"{output} is there already: name another folder, or remove it.")
-    check_writable(output, folder=True)
-    checkpoint = CheckpointWeights(whole_checkpoint(input))
-    partial = output.absolute().with_name(f".{output.absolute().name[:100]}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
-    try:
-        partial.mkdir(parents=True)
-        exported = _write(checkpoint, partial, DTYPES[dtype], shard_bytes)
-        if output.exists():
-            raise InputError(f"{output} is there already: name another folder, or remove it.")
-        replace_folder(partial, output.absolute())
-    except (OSError, SafetensorError) as error:
-        raise InputError(explain(error, output)) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-        checkpoint.close()
-    return Exported(output, *exported)
+    check_new(output)
+    with closing(CheckpointWeights(whole_checkpoint(input))) as checkpoint:
+        try:
+            with new_folder(output) as partial:
+                return Exported(output, *_write(checkpoint, partial, DTYPES[dtype], shard_bytes))
+        except (OSError, SafetensorError) as error:
+            raise InputError(explain(error, output)) from error
 
 
 def _write(
@@ -90,6 +82,7 @@ def _write(
         "dtype": str(dtype).removeprefix("torch."),
         **sizes_for_hf(recipe.model),
         **specials,
+        STEP: checkpoint.step,
     }
     _write_json(folder / "config.json", config)
     ends = [specials["eos_token_id"], specials["bos_token_id"]]  # with bos the next document begins
@@ -98,6 +91,8 @@ def _write(
     _write_json(folder / "tokenizer_config.json", tokenizer_config(tokenizer, longest))
     for name in (MODELLING, TEMPLATE):
         _write_text(folder / name, (HERE / name).read_text(encoding="utf-8"))
+    save_recipe(recipe, folder / RECIPE)  # for from-hf, this and the next
+    tokenizer.save(folder / TOKENIZER)
     difference = compare(folder, recipe.model, checkpoint.weights, dtype, tokenizer)
     _write_text(folder / "README.md", card(recipe, checkpoint.step, parameters, dtype, difference, tokenizer))
     return checkpoint.step, parameters, difference
@@ -130,8 +125,7 @@ def _write_weights(
     for file, names in zip(files, shards, strict=True):
         tensors = {name: weights[name].to(dtype).contiguous() for name in names}
         save_file(tensors, folder / file, metadata={"format": "pt"})
-        sync(folder / file)
-
+    
 
 def _shards(sizes: Mapping[str, int], most: int) -> Iterator[list[str]]:
     """The names, in order, in groups of at most `most` bytes."""
@@ -148,9 +142,7 @@ def _shards(sizes: Mapping[str, int], most: int) -> Iterator[list[str]]:
 
 def _write_json(path: Path, value: Any) -> None:
     path.write_bytes(json_line(value, indent=2))
-    sync(path)
 
 
 def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
-    sync(path)
