@@ -256,16 +256,18 @@ def _without_padding(weights: Weights, vocab_size: int) -> Weights:
 def _config(path: Path, sizes: Mapping[str, Any], weights: Weights, variant: Variant | None) -> ModelConfig:
     """The model's sizes, of which the metadata says some and the weights the others."""
     depth, width, heads = sizes["n_layer"], sizes["n_embd"], sizes["n_head"]
-    if depth > len(weights):
+    ends = weights.get("transformer.wte.weight"), weights.get("transformer.h.0.mlp.c_fc.weight")
+    embedding, mlp = (list(w.shape) if w is not None and w.ndim == 2 else None for w in ends)
+    if depth > len(weights) or not embedding or not mlp:
+        raise InputError(f"{path} has {len(weights)} weights, and lacks some of a model of {depth:,} layers.")
+    if embedding != [sizes["vocab_size"], width]:
         raise InputError(
-            f"{path} has {len(weights)} weights, too few for {depth:,} layers: copy model and metadata again."
+            f"the metadata of {path} give a width of {width:,} and {sizes['vocab_size']:,} ids, and its embedding is "
+            f"of shape {embedding}: copy both files again."
         )
-    mlp = weights.get("transformer.h.0.mlp.c_fc.weight")
-    if mlp is None or mlp.ndim != 2:
-        raise InputError(f"{path} has no MLP in its first layer: it is another model.")
     attention = [layer for layer in range(depth) if f"transformer.h.{layer}.attn.c_q.weight" in weights]
     kernels = {w.shape[-1] for name, w in weights.items() if name.endswith(".attn.conv1d.weight") and w.ndim == 3}
-    hidden = mlp.shape[0]
+    hidden = mlp[0]
     config = ModelConfig(
         depth=depth,
         width=width,

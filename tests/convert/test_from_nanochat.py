@@ -90,7 +90,7 @@ def test_the_last_step_is_taken_or_the_one_that_is_named(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("change", "more"),
     [
-        ({"kernel": 4, "slc_rate": 2}, {}),
+        ({"depth": 6, "kernel": 4, "slc_rate": 2}, {}),
         ({"kernel": 2, "slc_rate": 4}, {"n_kernel": 2, "slc_rate": 4}),
         ({"slc_rate": 1}, {}),  # nanochat's own, until 11 January 2026
         ({"slc_rate": 1}, {"window_pattern": "L"}),
@@ -184,13 +184,17 @@ def other_models() -> Iterator[tuple[dict[str, torch.Tensor], dict[str, Any], st
     yield {**whole, query: torch.ones(8, 32)}, sizes, f"{query} of shape [8, 32] where [32, 32] is meant"
     yield {**whole, query: torch.full((32, 32), torch.nan)}, sizes, f"numbers in {query} that are not finite"
     yield whole, {**sizes, "n_layer": 5}, "no model.slc_rate gives that"
-    yield whole, {**sizes, "n_layer": 2**30}, "too few for 1,073,741,824 layers"
-    yield whole, {**sizes, "n_embd": 2**30}, "model.width is 1073741824"
+    yield whole, {**sizes, "n_layer": 2**30}, "lacks some of a model of 1,073,741,824 layers"
+    yield (
+        whole,
+        {**sizes, "n_embd": 2**30},
+        "1,073,741,824 and 265 ids, and its embedding is of shape [265, 32]",
+    )
     yield whole, {**sizes, "n_head": 3}, "cannot be split into 3 heads"
     yield whole, {**sizes, "n_head": "4"}, "gives n_head as '4'"
     yield whole, {**sizes, "n_experts": 8}, "gives a model n_experts, which Saint Iberis has not"
     yield whole, metadata(SMALL, n_head=None), "does not say n_head"
-    yield {"a": torch.ones(1)}, sizes, "too few"
+    yield {"a": torch.ones(1)}, sizes, "lacks some of a model of 4 layers"
 
 
 @pytest.mark.parametrize("number", range(12))

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from megatron_iberis.checkpoint.weights import CheckpointWeights, whole_checkpoint
 from megatron_iberis.config import save_recipe
-from megatron_iberis.convert.exported import STEP
+from megatron_iberis.convert.exported import CONFIG, STEP
 from megatron_iberis.convert.huggingface.card import card
 from megatron_iberis.convert.huggingface.comparison import Difference, compare
 from megatron_iberis.convert.huggingface.tokenizer import END, fast_tokenizer, has_padding, tokenizer_config
@@ -66,12 +66,10 @@ def _write(
 ) -> tuple[int, int, Difference]:
     """All files of the export; the step, the parameters and the difference."""
     recipe = checkpoint.recipe
-    shapes = {name: tuple(tensor.shape) for name, tensor in checkpoint.weights.items()}
-    check_names(shapes, recipe.model, checkpoint.folder)
+    check_names(checkpoint.weights.shapes(), recipe.model, checkpoint.folder)
     tokenizer = Tokenizer.load(checkpoint.tokenizer)
     parameters = recipe.model.parameter_count()
     _check_room(folder, parameters * dtype.itemsize + OTHER_FILES)
-    _write_weights(checkpoint.weights, folder, dtype, shard_bytes)
     longest = recipe.model.sequence_length
     padding = 0 if has_padding(tokenizer) else tokenizer.bos_id
     specials = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.specials[END], "pad_token_id": padding}
@@ -84,8 +82,9 @@ def _write(
         **specials,
         STEP: checkpoint.step,
     }
-    _write_json(folder / "config.json", config)
+    _write_json(folder / CONFIG, config)
     ends = [specials["eos_token_id"], specials["bos_token_id"]]  # with bos the next document begins
+    _write_weights(checkpoint.weights, folder, dtype, shard_bytes)
     _write_json(folder / "generation_config.json", {**specials, "eos_token_id": ends})
     _write_text(folder / "tokenizer.json", fast_tokenizer(tokenizer).to_str())
     _write_json(folder / "tokenizer_config.json", tokenizer_config(tokenizer, longest))
@@ -125,6 +124,7 @@ def _write_weights(
     for file, names in zip(files, shards, strict=True):
         tensors = {name: weights[name].to(dtype).contiguous() for name in names}
         save_file(tensors, folder / file, metadata={"format": "pt"})
+        (folder / file).chmod((folder / CONFIG).stat().st_mode)  # safetensors writes for its owner alone
     
 
 def _shards(sizes: Mapping[str, int], most: int) -> Iterator[list[str]]:

@@ -30,55 +30,43 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 Angles = tuple[torch.Tensor, torch.Tensor]
+# What a model takes and gives back beside its tokens is called `cache` from transformers 5.24 on.
+CACHE = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
 
 
 class IberisConfig(PreTrainedConfig):
     """The sizes of the model. Layer i is attention when i % slc_rate == 1 or i is the last one, else SLC2."""
 
     model_type = "iberis"
-    keys_to_ignore_at_inference = ("past_key_values",)
+    keys_to_ignore_at_inference = ("past_key_values", "cache")
 
-    def __init__(
-        self,
-        vocab_size: int = 65536,
-        hidden_size: int = 1280,
-        intermediate_size: int = 5120,
-        num_hidden_layers: int = 20,
-        num_attention_heads: int = 10,
-        num_key_value_heads: int = 10,
-        head_dim: int = 128,
-        max_position_embeddings: int = 2048,
-        slc_rate: int = 3,
-        conv_kernel_size: int = 3,
-        conv_output_norm: bool = False,
-        rope_theta: float = 10000.0,
-        final_logit_softcapping: float = 15.0,
-        rms_norm_eps: float = 1.1920929e-07,
-        layer_types: list[str] | None = None,
-        use_cache: bool = True,
-        **kwargs,
-    ):
-        self.vocab_size = vocab_size
-        self.hidden_size = hidden_size
-        self.intermediate_size = intermediate_size
-        self.num_hidden_layers = num_hidden_layers
-        self.num_attention_heads = num_attention_heads
-        self.num_key_value_heads = num_key_value_heads
-        self.head_dim = head_dim
-        self.max_position_embeddings = max_position_embeddings
-        self.slc_rate = slc_rate
-        self.conv_kernel_size = conv_kernel_size
-        self.conv_output_norm = conv_output_norm
-        self.rope_theta = rope_theta
-        self.final_logit_softcapping = final_logit_softcapping
-        self.rms_norm_eps = rms_norm_eps
-        self.layer_types = layer_types or [
-            "full_attention" if i % slc_rate == 1 % slc_rate or i == num_hidden_layers - 1 else "conv"
-            for i in range(num_hidden_layers)
-        ]
-        self.use_cache = use_cache
-        kwargs["tie_word_embeddings"] = False
-        super().__init__(**kwargs)
+    vocab_size: int = 65536
+    hidden_size: int = 1280
+    intermediate_size: int = 5120
+    num_hidden_layers: int = 20
+    num_attention_heads: int = 10
+    num_key_value_heads: int = 10
+    head_dim: int = 128
+    max_position_embeddings: int = 2048
+    slc_rate: int = 3
+    conv_kernel_size: int = 3
+    conv_output_norm: bool = False
+    rope_theta: float = 10000.0
+    final_logit_softcapping: float = 15.0
+    rms_norm_eps: float = 1.1920929e-07
+    initializer_range: float = 0.02
+    layer_types: list[str] | None = None
+    use_cache: bool = True
+    tie_word_embeddings: bool = False
+    bos_token_id: int | None = None
+    eos_token_id: int | list[int] | None = None
+    pad_token_id: int | None = None
+
+    def __post_init__(self, **kwargs):
+        if self.layer_types is None:
+            attention = {*range(1 % self.slc_rate, self.num_hidden_layers, self.slc_rate), self.num_hidden_layers - 1}
+            self.layer_types = ["full_attention" if i in attention else "conv" for i in range(self.num_hidden_layers)]
+        super().__post_init__(**kwargs)
 
 
 def rms_norm(x: torch.Tensor, eps: float) -> torch.Tensor:
@@ -140,11 +128,11 @@ class IberisSLC2(nn.Module):
         self.output_eps = config.rms_norm_eps if config.conv_output_norm else None
 
     def forward(self, x: torch.Tensor, angles: Angles, mask: torch.Tensor | None, cache: Cache | None) -> torch.Tensor:
-        """mask: bool [B, T], False where there is padding; None: there is none."""
+        """mask: [B, T], 0 where there is padding; None: there is none."""
         outer = F.silu(self.alpha_proj(x)).unsqueeze(-1) * self.A_proj(x).unsqueeze(-2)  # [B, T, H, D]
         u = F.silu(outer.flatten(2)) * self.x_proj(x)  # [B, T, E]
         if mask is not None:  # what precedes the first token is zeros
-            u = u.masked_fill(~mask.unsqueeze(-1), 0)
+            u = u.masked_fill(mask.unsqueeze(-1) == 0, 0)
         window = u.transpose(1, 2)
         if cache is not None:  # with the inputs before: [B, E, at least T]
             window = cache.update_conv_state(window, self.layer_idx, conv_kernel_size=self.kernel)
@@ -187,7 +175,7 @@ class IberisPreTrainedModel(PreTrainedModel):
     base_model_prefix = "transformer"
     supports_gradient_checkpointing = True
     _no_split_modules = ("IberisBlock",)
-    _skip_keys_device_placement = ("past_key_values",)
+    _skip_keys_device_placement = ("past_key_values", "cache")
     _supports_sdpa = True
     # Servers that take any attention model (vLLM, SGLang) would run one without its convolutions' state, and so
     # mix up requests: they look at this.
@@ -213,50 +201,50 @@ class IberisModel(IberisPreTrainedModel):
     def forward(
         self,
         input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | dict[str, torch.Tensor | None] | None = None,
         position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
+        cache: Cache | None = None,
         **kwargs,
     ) -> BaseModelOutputWithPast:
-        """attention_mask: [B, cached + T], 0 where there is padding. inputs_embeds: before the first norm."""
+        """attention_mask: [B, cached + T], 0 where there is padding; or by kind of layer what it is given below.
+
+        inputs_embeds: before the first norm. cache: the newer name of past_key_values.
+        """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give either input_ids or inputs_embeds.")
         embedded = self.wte(input_ids) if inputs_embeds is None else inputs_embeds  # [B, T, E]
+        cache = past_key_values if cache is None else cache
         use_cache = self.config.use_cache if use_cache is None else use_cache
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache(config=self.config)
-        mask = attention_mask.bool() if attention_mask is not None else None
+        if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
+            use_cache, cache = False, None  # a block that runs twice would add to it twice
+        if use_cache and cache is None:
+            cache = DynamicCache(config=self.config)
+        padding_mask = attention_mask if torch.is_tensor(attention_mask) and attention_mask.ndim == 2 else None
         if position_ids is None:
-            position_ids = positions_of(embedded, mask, past_key_values)
-        masks = {
-            "full_attention": create_causal_mask(
-                config=self.config,
-                inputs_embeds=embedded,
-                attention_mask=attention_mask,
-                past_key_values=past_key_values,
-                position_ids=position_ids,
-            ),
-            "conv": None if mask is None else mask[:, -embedded.shape[1] :],
-        }
+            position_ids = positions_of(embedded, padding_mask, cache)
+        masks = attention_mask
+        if not isinstance(masks, dict):
+            masks = {
+                "full_attention": create_causal_mask(self.config, embedded, attention_mask, cache, position_ids),
+                "conv": None if padding_mask is None else padding_mask[:, -embedded.shape[1] :],
+            }
         angles = rotary_angles(position_ids, self.config.head_dim, self.config.rope_theta)
         x = rms_norm(embedded, self.config.rms_norm_eps)
         streams = [x]
         for kind, block in zip(self.config.layer_types, self.h, strict=True):
-            x = block(x, angles, masks[kind], past_key_values)
+            x = block(x, angles, masks[kind], cache)
             streams.append(x)
         x = rms_norm(x, self.config.rms_norm_eps)
-        return BaseModelOutputWithPast(
-            last_hidden_state=x,
-            past_key_values=past_key_values if use_cache else None,
-            hidden_states=(*streams[:-1], x) if output_hidden_states else None,
-        )
+        hidden_states = (*streams[:-1], x) if output_hidden_states else None
+        return BaseModelOutputWithPast(x, hidden_states=hidden_states, **{CACHE: cache if use_cache else None})
 
 
 def positions_of(embedded: torch.Tensor, mask: torch.Tensor | None, cache: Cache | None) -> torch.Tensor:
-    """The place of each token among those that are no padding, [B or 1, T]."""
+    """The place of each token among those that are no padding, [B or 1, T]. mask: [B, cached + T]."""
     length = embedded.shape[1]
     if mask is not None:
         return (mask.long().cumsum(-1) - 1).clamp(min=0)[:, -length:]
@@ -288,7 +276,7 @@ class IberisForCausalLM(IberisPreTrainedModel, GenerationMixin):
     def forward(
         self,
         input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | dict[str, torch.Tensor | None] | None = None,
         position_ids: torch.Tensor | None = None,
         past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
@@ -297,6 +285,7 @@ class IberisForCausalLM(IberisPreTrainedModel, GenerationMixin):
         output_hidden_states: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         return_dict: bool | None = None,
+        cache: Cache | None = None,
         **kwargs,
     ) -> CausalLMOutputWithPast | tuple:
         """labels: [B, T], -100 is ignored. logits_to_keep: of how many last tokens (0: all), or of which."""
@@ -308,6 +297,7 @@ class IberisForCausalLM(IberisPreTrainedModel, GenerationMixin):
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             output_hidden_states=output_hidden_states,
+            cache=cache,
         )
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         cap = self.config.final_logit_softcapping
@@ -315,10 +305,6 @@ class IberisForCausalLM(IberisPreTrainedModel, GenerationMixin):
         loss = None
         if labels is not None:
             loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size, **kwargs)
-        result = CausalLMOutputWithPast(
-            loss=loss,
-            logits=logits,
-            past_key_values=outputs.past_key_values,
-            hidden_states=outputs.hidden_states,
-        )
-        return result if return_dict is not False else result.to_tuple()
+        kept_state = {CACHE: outputs[CACHE]} if CACHE in outputs else {}
+        result = CausalLMOutputWithPast(loss, logits, hidden_states=outputs.hidden_states, **kept_state)
+        return result.to_tuple() if return_dict is False else result
