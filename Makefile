@@ -37,7 +37,7 @@ SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
 test-native: $(VENV)/installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt setuptools pybind11
 	rm -rf $(NATIVE) && mkdir -p $(NATIVE)
-	cp -r setup.py pyproject.toml README.md LICENSE csrc megatron_iberis tests $(NATIVE)/
+	cp -r setup.py pyproject.toml README.md LICENSE csrc megatron_iberis examples tests $(NATIVE)/
 	rm -f $(NATIVE)/megatron_iberis/_C*.so
 	cd $(NATIVE) && CFLAGS="$(SANITIZE)" CXXFLAGS="$(SANITIZE)" LDFLAGS="$(SANITIZE)" $(abspath $(BIN))/python setup.py -q build_ext --inplace
 	cd $(NATIVE) && ASAN_OPTIONS=detect_leaks=0,quarantine_size_mb=1 \
