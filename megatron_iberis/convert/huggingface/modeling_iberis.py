@@ -7,7 +7,7 @@
 * Rotary positions, RMS norm of queries and keys after the rotation, grouped key-value heads.
 * No biases, no learned norm weights, no dropout, and no buffers: the angles are computed when they are needed.
 * What is kept between calls is transformers' own `DynamicCache`: keys and values of attention layers, the last inputs
-  of convolutions. Padding, on either side, changes nothing for the tokens that are none.
+  of convolutions. Padding, wherever it is, changes nothing for the tokens that are none.
 
 This file needs torch and transformers, nothing else. B batch, T time, E width, H heads, D head size, K kernel width.
 """
@@ -133,12 +133,24 @@ class IberisSLC2(nn.Module):
         u = F.silu(outer.flatten(2)) * self.x_proj(x)  # [B, T, E]
         if mask is not None:  # what precedes the first token is zeros
             u = u.masked_fill(mask.unsqueeze(-1) == 0, 0)
-        window = u.transpose(1, 2)
-        if cache is not None:  # with the inputs before: [B, E, at least T]
-            window = cache.update_conv_state(window, self.layer_idx, conv_kernel_size=self.kernel)
-        z = self.conv1d(F.pad(window, (self.kernel - 1, 0)))[..., -x.shape[1] :].transpose(1, 2)
-        y = self.B_proj(x) * F.silu(z)
+        window = self.remember(u.transpose(1, 2), cache)  # [B, E, at least T]: with the inputs before
+        if mask is not None:  # padding goes to the front, so that none is left between a token and those before it
+            front = F.pad(mask != 0, (window.shape[-1] - mask.shape[1], 0), value=True).long().argsort(stable=True)
+            window = window.gather(2, front.unsqueeze(1).expand_as(window))
+            if cache is not None:
+                cache.layers[self.layer_idx].reset()
+                self.remember(window, cache)
+        z = self.conv1d(F.pad(window, (self.kernel - 1, 0)))
+        if mask is not None:
+            z = z.gather(2, front.argsort().unsqueeze(1).expand_as(z))
+        y = self.B_proj(x) * F.silu(z[..., -x.shape[1] :].transpose(1, 2))
         return self.c_proj(y if self.output_eps is None else rms_norm(y, self.output_eps))
+
+    def remember(self, u: torch.Tensor, cache: Cache | None) -> torch.Tensor:
+        """The inputs that the cache holds and then u, [B, E, ...]; it holds the last K of them after that."""
+        if cache is None:
+            return u
+        return cache.update_conv_state(u, self.layer_idx, conv_kernel_size=self.kernel)
 
 
 class IberisMLP(nn.Module):
@@ -228,9 +240,10 @@ class IberisModel(IberisPreTrainedModel):
             position_ids = positions_of(embedded, padding_mask, cache)
         masks = attention_mask
         if not isinstance(masks, dict):
+            new = None if padding_mask is None else padding_mask[:, -embedded.shape[1] :]
             masks = {
                 "full_attention": create_causal_mask(self.config, embedded, attention_mask, cache, position_ids),
-                "conv": None if padding_mask is None else padding_mask[:, -embedded.shape[1] :],
+                "conv": None if new is None or new.all() else new,
             }
         angles = rotary_angles(position_ids, self.config.head_dim, self.config.rope_theta)
         x = rms_norm(embedded, self.config.rms_norm_eps)
