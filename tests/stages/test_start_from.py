@@ -219,6 +219,17 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path, weights: Path, corp
     assert f"{weights / 'model-00000.safetensors'} is missing: give another --run.start_from." in said
 
 
+def test_weights_in_the_place_of_a_runs_checkpoint_are_not_resumed(
+    one_rank: Ranks, weights: Path, tmp_path: Path, corpus: Corpus
+) -> None:
+    placed = tmp_path / "run" / "checkpoints" / "step-00000001"
+    shutil.copytree(weights, placed)
+    overrides = words(corpus, tmp_path / "run", **SHORT, run__resume="true")
+    (said,) = one_rank(what_it_says, overrides)
+    assert said.startswith(f"{placed} holds weights and nothing of a training that could be resumed: start a new run")
+    assert f"--run.start_from {placed} and another --run.folder" in said
+
+
 def test_weights_are_no_run_to_resume(weights: Path, tmp_path: Path, corpus: Corpus) -> None:
     before = sorted(path.name for path in weights.iterdir())
     said = refused(*words(corpus, weights, **SHORT), "--run.resume")
