@@ -2,9 +2,8 @@
 
 * Embedding -> norm -> blocks -> norm -> head (untied) -> soft cap; block: x += mixer(norm(x)); x += mlp(norm(x)).
 * Mixer: SLC2 (gated short convolution), or causal attention where the config says so. MLP: relu squared.
-* The tokens of all requests stand in one row [N], one request after the other: nothing is padded. Only the mixers look
-  from one token to another, and they do it through a step (`steps.py`), which knows whose tokens and what state they
-  are.
+* The tokens of all requests stand in one row [N], one request after the other: nothing is padded. Only the mixers
+  look from one token to another, through a step (`steps.py`), which knows whose they are and what precedes them.
 * What reads the same input is one matrix: queries, keys and values; SLC2's four projections.
 
 Written after `model/reference.py`, which it equals; weights come by upstream's names. E width, H heads, KV key-value
@@ -21,9 +20,7 @@ import torch
 import torch.nn.functional as F
 
 from megatron_iberis.config import ModelConfig
-from megatron_iberis.errors import InputError
 from megatron_iberis.inference.steps import Step
-from megatron_iberis.kernels.int8_linear import int8_linear, quantize
 
 Linear = Callable[[torch.Tensor], torch.Tensor]
 """[N, inputs] -> [N, outputs]."""
@@ -75,7 +72,6 @@ class Decoder:
         head: str | None = None,
     ) -> None:
         self.config, self.dtype, self.device = config, dtype, torch.device(device)
-        check_weights(config, weights)
 
         def matrix(kept_as: str | None, *names: str) -> Linear:
             joined = torch.cat([weights[f"{name}.weight"].to(torch.float32) for name in names])
@@ -101,6 +97,8 @@ class Decoder:
 
     def _linear(self, weight: torch.Tensor, kept_as: str | None) -> Linear:
         if kept_as == "int8":
+            from megatron_iberis.kernels.int8_linear import int8_linear, quantize
+
             return partial(int8_linear, weight=quantize(weight))
         dtype = {None: self.dtype, "fp32": torch.float32, "bf16": torch.bfloat16}[kept_as]
         kept = weight.to(self.device, dtype)
