@@ -5,7 +5,7 @@
 * A draw is a function of its distribution and of (seed, sample, position) alone, by Philox, a counter-based
   generator: whatever else is in the batch, and on whatever machine, the same random number falls to it.
 * Log-probabilities are those of the model's own distribution, before any of the above, as OpenAI's and vLLM's are.
-* The work is numpy's, in fp64 from the first sum on, on the candidates that top_k leaves. torch is not imported for it.
+* The work is numpy's, in fp64 from the first sum on, on the candidates that top_k leaves. No torch is imported.
 """
 
 from __future__ import annotations

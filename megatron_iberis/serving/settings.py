@@ -35,17 +35,20 @@ class Settings:
     truncate: str = "off"
     """"left": a conversation that grows too long for the context loses its oldest turns; "off": it is refused."""
 
+    def __post_init__(self) -> None:
+        """InputError for what can't be."""
+        require(self.tokens >= 1, f"tokens is {self.tokens}: it must be at least 1.")
+        require(self.truncate in ("left", "off"), f"truncate is {shown(self.truncate)}: it must be left or off.")
+
     def with_value(self, name: str, text: str) -> Settings:
         """The same with one setting changed, by its name with - or _. InputError for a value that can't be."""
         name = name.replace("-", "_")
         if name == "truncate":
-            require(text in ("left", "off"), f"truncate is {shown(text)}: it must be left or off.")
             return replace(self, truncate=text)
         if name == "seed" and text == "none":
             return replace(self, sampling=replace(self.sampling, seed=None))
         value = convert(name, Text(text), _NUMBERS.get(name, int))
         if name == "tokens":
-            require(value >= 1, f"tokens is {value}: it must be at least 1.")
             return replace(self, tokens=value)
         try:
             changed: Mapping[str, float] = {name: value}

@@ -116,7 +116,7 @@ class Terminal:
     def _cut(self) -> str:
         usage, context = self.session.usage, self.session.generator.context
         if usage and usage.prompt_tokens + usage.completion_tokens >= context:
-            return f"cut: the context of {context:,} tokens is full; /reset begins anew, /truncate left makes room"
+            return f"cut: the context of {context:,} tokens is full (/reset, or /truncate left)"
         return f"cut after {self.session.settings.tokens:,} tokens: /tokens sets how many an answer may have"
 
     def run(self) -> int:
