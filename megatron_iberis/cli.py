@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 
 from megatron_iberis.command import Parser, run
-from megatron_iberis.inference.arguments import add_model_arguments, add_sampling_arguments, sampling_settings
+from megatron_iberis.inference.commands import add_bench, add_generate
+from megatron_iberis.serving.commands import add_chat
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -16,8 +17,9 @@ def main(words: Sequence[str] | None = None) -> int:
         description="Saint Iberis from raw text to a model. Training is started by examples/*.sh.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_generate(commands)
-    _add_chat(commands)
+    add_generate(commands)
+    add_chat(commands)
+    add_bench(commands)
     _add_recipe(commands)
     _add_doctor(commands)
     arguments, rest = parser.parse_known_args(words)
@@ -25,63 +27,6 @@ def main(words: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognised: {' '.join(rest)}")
     arguments.rest = rest
     return run(lambda: arguments.run(arguments), interrupted="")
-
-
-def _add_generate(commands: argparse._SubParsersAction[Parser]) -> None:
-    command = commands.add_parser("generate", help="continue a prompt with a trained model")
-    add_model_arguments(command)
-    command.add_argument("--prompt", required=True)
-    command.add_argument("--tokens", type=int, default=64, help="at most so many to add (default: 64)")
-    add_sampling_arguments(command, temperature=0.8, top_k=50)
-    command.set_defaults(run=_generate)
-
-
-def _generate(arguments: argparse.Namespace) -> None:
-    from megatron_iberis.inference.generation import ModelGenerator
-    from megatron_iberis.inference.load import load_model
-    from megatron_iberis.inference.sampling import Sampling
-
-    sampling = Sampling(**sampling_settings(arguments))
-    generator = ModelGenerator(load_model(arguments.checkpoint, arguments.dtype, arguments.device))
-    prompt = [generator.tokenizer.bos_id, *generator.tokenizer.encode(arguments.prompt)]
-    print(arguments.prompt, end="", flush=True)
-    for piece in generator.generate(prompt, sampling, arguments.tokens):
-        print(piece.text, end="", flush=True)
-    print()
-
-
-def _add_chat(commands: argparse._SubParsersAction[Parser]) -> None:
-    what = "talk with a chat model in the terminal, or have it answer once; a base model continues what it is given"
-    command = commands.add_parser("chat", help=what, description=what)
-    add_model_arguments(command)
-    command.add_argument(
-        "--prompt",
-        help="answer this and end; without it, where there is no terminal, standard input is the prompt",
-    )
-    command.add_argument("--system", default="", help="what precedes the conversation")
-    command.add_argument("--tokens", type=int, default=512, help="of an answer, at most (default: 512)")
-    command.add_argument(
-        "--truncate",
-        choices=["off", "left"],
-        default="off",
-        help="left: where a conversation is too long for the context, its oldest turns go (default: it is refused)",
-    )
-    add_sampling_arguments(command, temperature=0.6, top_k=50)
-    command.set_defaults(run=_chat)
-
-
-def _chat(arguments: argparse.Namespace) -> int:
-    from megatron_iberis.inference.generation import ModelGenerator
-    from megatron_iberis.inference.load import load_model
-    from megatron_iberis.inference.sampling import Sampling
-    from megatron_iberis.serving.session import Session
-    from megatron_iberis.serving.settings import Settings
-    from megatron_iberis.serving.terminal import talk
-
-    settings = Settings(Sampling(**sampling_settings(arguments)), arguments.tokens, arguments.truncate)
-    model = load_model(arguments.checkpoint, arguments.dtype, arguments.device)
-    session = Session(ModelGenerator(model), model.recipe.run.stage == "chat", settings, arguments.system)
-    return talk(session, f"{arguments.checkpoint}, step {model.step}", arguments.prompt)
 
 
 def _add_recipe(commands: argparse._SubParsersAction[Parser]) -> None:

@@ -1,7 +1,7 @@
 """`iberis chat`: a model to talk to in the terminal, or one answer for a script.
 
 * In a terminal: lines are edited with prompt_toolkit and kept in a history file; answers appear as they are made;
-  commands begin with / (commands.py). Ctrl-C ends an answer, not the program; Ctrl-D or /exit leaves.
+  commands begin with / (slash_commands.py). Ctrl-C ends an answer, not the program; Ctrl-D or /exit leaves.
 * With --prompt, or where standard input or output is no terminal: one answer, and nothing but the answer, on standard
   output. Without --prompt the whole of standard input is the prompt.
 """
@@ -17,9 +17,8 @@ from contextlib import closing, contextmanager
 
 from megatron_iberis.command import say_error
 from megatron_iberis.errors import InputError, sentence
-from megatron_iberis.serving.commands import NAMES, Commands, is_command
-from megatron_iberis.serving.line_editor import line_editor
 from megatron_iberis.serving.session import Request, Session
+from megatron_iberis.serving.slash_commands import NAMES, Commands, is_command
 from megatron_iberis.serving.worker import Stopped, Worker
 
 # Control characters would move the cursor, or worse: they are shown as their pictures (ESC as U+241B).
@@ -121,6 +120,8 @@ class Terminal:
 
     def run(self) -> int:
         """Until Ctrl-D or /exit; returns the exit code."""
+        from megatron_iberis.serving.line_editor import line_editor  # a pipe does without prompt_toolkit
+
         ask = line_editor([f"/{name}" for name in NAMES], self._colour)
         kind = "a chat model" if self.session.is_chat else "a base model: it continues what you write"
         self.note(f"{self._name}: {kind}\n/help lists the commands, Ctrl-C ends an answer, Ctrl-D leaves")

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from megatron_iberis.serving.commands import NAMES, Commands, is_command
 from megatron_iberis.serving.line_editor import history_file
 from megatron_iberis.serving.session import Session
 from megatron_iberis.serving.settings import Settings
+from megatron_iberis.serving.slash_commands import NAMES, Commands, is_command
 from megatron_iberis.serving.terminal import visible
 from tests.support.scripted import Scripted
 from tests.support.tokenizers import small_tokenizer
