@@ -50,8 +50,7 @@ class ModelGenerator:
                 first = first or (time.perf_counter() - started if tokens else 0.0)
                 ids = tokens[:-1] if request.finish == "stop" else tokens
                 text = "".join(map(stream.push, ids))
-                if ids:
-                    yield Piece(text, ids)
+                yield Piece(text, ids)  # empty while the prompt is read: the answer can be given up then
         finally:
             self.engine.cancel(request)
         if request.error:
