@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 
 from megatron_iberis.command import Parser, run
+from megatron_iberis.convert.commands import add_convert
 from megatron_iberis.inference.commands import add_bench, add_generate
 from megatron_iberis.serving.commands import add_chat
 
@@ -22,6 +23,7 @@ def main(words: Sequence[str] | None = None) -> int:
     add_bench(commands)
     _add_recipe(commands)
     _add_doctor(commands)
+    add_convert(commands)
     arguments, rest = parser.parse_known_args(words)
     if rest and not hasattr(arguments, "overrides"):
         parser.error(f"unrecognised: {' '.join(rest)}")

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from megatron_iberis.checkpoint import files, verify
 from megatron_iberis.config import Recipe, load_recipe
@@ -26,7 +27,7 @@ class TensorFiles(Mapping[str, torch.Tensor]):
             try:
                 opened = safe_open(path, framework="pt")
             except (SafetensorError, OSError) as error:
-                raise InputError(f"{path} is damaged ({error}): use an older checkpoint.") from None
+                raise InputError(f"{path} is damaged ({error}): copy it again, or use an older checkpoint.") from None
             self._files.update(dict.fromkeys(opened.keys(), opened))
 
     def __iter__(self) -> Iterator[str]:
@@ -38,6 +39,10 @@ class TensorFiles(Mapping[str, torch.Tensor]):
     def __getitem__(self, name: str) -> torch.Tensor:
         tensor: torch.Tensor = self._files[name].get_tensor(name)
         return tensor
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each tensor; none is read."""
+        return {name: tuple(file.get_slice(name).get_shape()) for name, file in self._files.items()}
 
 
 class CheckpointWeights:
@@ -59,10 +64,15 @@ class CheckpointWeights:
                 f"{folder} has checkpoint format {self.state['format']}, this version reads {files.FORMAT}: "
                 "update megatron_iberis."
             )
-        if not {"format", "step", "optimizer_step"} <= self.state.keys():
+        if not {"format", "step"} <= self.state.keys():
             raise InputError(f"{folder / files.STATE} is damaged: use an older checkpoint.")
         self.step: int = self.state["step"]
         self.weights = TensorFiles(sorted(folder.glob("model-*.safetensors")))
+
+    @property
+    def weights_only(self) -> bool:
+        """Nothing of training is in it (weights_only.py): a run may start from it and cannot be resumed."""
+        return self.state.get("weights_only") is True
 
     @property
     def recipe(self) -> Recipe:
@@ -78,6 +88,14 @@ class CheckpointWeights:
         """Lets go of the folder; nothing can be read any more that was not read before."""
         self.weights = TensorFiles([])
         self._held.close()
+
+
+def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Writes a safetensors file that may be read by whom any new file may: the library's own is its owner's alone."""
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(dict(tensors), path)
+    path.chmod(mode)
 
 
 def whole_checkpoint(path: Path) -> Path:

@@ -1,6 +1,6 @@
 """`iberis bench infer`: how fast a model answers here, beside what the memory allows and beside the reference.
 
-* First token: from handing over the prompts, of `prefill` random tokens each, until every request has its first token.
+* First token: from handing over the prompts, of `prefill` random tokens each, until every one has its first token.
 * Step: one token of every request, what choosing it takes included. GB/s: the weights, and the requests' keys and
   values, that each step reads.
 * The reference runs in fp32: step by step as upstream decodes, and all of the sequence again for each token.
@@ -23,7 +23,6 @@ from megatron_iberis.hardware.measure import peak_flops, read_bandwidth
 from megatron_iberis.inference.baselines import Recomputation, StepByStep
 from megatron_iberis.inference.decoder import Decoder
 from megatron_iberis.inference.engine import Engine
-from megatron_iberis.inference.load import Kind
 from megatron_iberis.inference.sampling import Sampling
 from megatron_iberis.inference.state import Memory
 from megatron_iberis.model.reference import ReferenceIberis
@@ -46,7 +45,7 @@ def check(config: ModelConfig, cases: Sequence[Case]) -> None:
     for case in cases:
         if case.batch < 1 or case.prefill < 1 or case.tokens < 2:
             raise InputError(
-                "a batch and a prompt need 1 at least, an answer 2 tokens: raise --batch, --prefill, --tokens."
+                "a batch and a prompt need 1 at least, an answer 2 tokens: raise --batch, --prefill or --tokens."
             )
         if case.prefill + case.tokens > config.sequence_length:
             raise InputError(
@@ -79,7 +78,7 @@ def random_weights(config: ModelConfig) -> dict[str, torch.Tensor]:
 def measure(
     config: ModelConfig,
     weights: Mapping[str, torch.Tensor],
-    kinds: Sequence[Kind],
+    kinds: Sequence[str],
     cases: Sequence[Case],
     device: torch.device,
     reference: bool = True,
@@ -104,10 +103,8 @@ def _of_engine(decoder: Decoder, kind: str, case: Case) -> Speed:
     per_token = Memory.bytes_per_token(decoder.config, decoder.dtype)
     room = case.batch * (case.prefill + case.tokens)
     engine = Engine(decoder, case.batch, case.prefill, room * per_token)
-    requests = [
-        engine.submit(prompt, Sampling(temperature=0), case.tokens)
-        for prompt in _prompts(decoder.config, case).tolist()
-    ]
+    greedy, prompts = Sampling(temperature=0), _prompts(decoder.config, case).tolist()
+    requests = [engine.submit(prompt, greedy, case.tokens) for prompt in prompts]
 
     def all_begun() -> None:
         while not all(request.answer for request in requests):

@@ -40,18 +40,15 @@ def _generate(arguments: argparse.Namespace) -> None:
 
 def add_bench(commands: argparse._SubParsersAction[Parser]) -> None:
     """Adds `iberis bench infer` to the command line."""
-    benches = commands.add_parser("bench", help="how fast this machine is").add_subparsers(
-        required=True, metavar="WHAT"
-    )
+    group = commands.add_parser("bench", help="how fast this machine is")
+    benches = group.add_subparsers(required=True, metavar="WHAT")
     command = benches.add_parser(
         "infer", help="time to the first token and a token, tokens/s, GB/s, memory; a table, and a line of JSON"
     )
     model = command.add_mutually_exclusive_group()
     model.add_argument("--recipe", default="d12", help="a model of this shape, with random weights (default: d12)")
     model.add_argument("--checkpoint", type=path_argument, help="a run folder, or one of its checkpoints")
-    command.add_argument(
-        "--dtype", nargs="+", choices=KINDS, help="of the weights (default: all that the device has)"
-    )
+    command.add_argument("--dtype", nargs="+", choices=KINDS, help="of the weights (default: all of the device's)")
     command.add_argument("--batch", nargs="+", type=int, default=[1, 4, 16], help="requests (default: 1 4 16)")
     command.add_argument("--prefill", type=int, default=512, help="tokens of a prompt (default: 512)")
     command.add_argument("--tokens", type=int, default=64, help="of an answer (default: 64)")
