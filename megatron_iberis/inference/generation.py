@@ -35,7 +35,9 @@ class ModelGenerator:
         stream = TextStream(self.tokenizer, stop)
         forced = ToolUse(self.tokenizer).push if tools else (lambda token: ())
         request = self.engine.submit(prompt, sampling, max_tokens, stop_ids(self.tokenizer), forced=forced)
-        return self._pieces(request, stream)
+        pieces = self._pieces(request, stream)
+        next(pieces)  # from here on, closing it cancels the request
+        return pieces
 
     def complete(self, text: str, max_tokens: int, sampling: Sampling) -> str:
         """What follows a text, to the end of the document at most."""
@@ -45,6 +47,7 @@ class ModelGenerator:
     def _pieces(self, request: Request, stream: TextStream) -> Pieces:
         started, first = time.perf_counter(), 0.0
         try:
+            yield Piece("")
             while request.finish is None and not stream.stopped:
                 tokens = [token.id for _, token in self.engine.step()]
                 first = first or (time.perf_counter() - started if tokens else 0.0)

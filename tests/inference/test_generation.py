@@ -100,11 +100,13 @@ def test_a_stop_string_ends_the_answer_before_it(model: LoadedModel) -> None:
     assert generator.engine.idle
 
 
-def test_closing_the_answer_cancels_the_request(model: LoadedModel) -> None:
+@pytest.mark.parametrize("read", [0, 1, 3])
+def test_closing_the_answer_cancels_the_request(model: LoadedModel, read: int) -> None:
     generator = ModelGenerator(model)
     pieces = generator.generate([model.tokenizer.bos_id], GREEDY, 30)
-    next(pieces)
-    assert generator.engine.running == 1
+    for _ in range(read):
+        next(pieces)
+    assert (generator.engine.running, generator.engine.queued) == ((1, 0) if read else (0, 1))
     pieces.close()
     assert generator.engine.idle
 
