@@ -191,9 +191,8 @@ def _online(
         hint = "it may want a login: set HF_TOKEN, and " if status in (401, 403, 404) else ""
         raise InputError(f"{constants.ENDPOINT} answers {status} for {repository}: {hint}{later}.") from None
     except (HTTPError, LocalEntryNotFoundError, EntryNotFoundError, ConnectionError, TimeoutError) as error:
-        raise InputError(
-            f"{repository} cannot be {what} {constants.ENDPOINT} ({type(error).__name__}): check the network and {later}."
-        ) from None
+        failed = f"{repository} cannot be {what} {constants.ENDPOINT} ({type(error).__name__})"
+        raise InputError(f"{failed}: check the network and {later}.") from None
 
 
 def _digest(path: Path, like: str) -> str:

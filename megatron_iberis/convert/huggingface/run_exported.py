@@ -1,9 +1,9 @@
-"""Runs an exported model as somebody who has only transformers would; started by comparison.py as a program of its own.
+"""Runs an exported model as somebody who has only transformers would; comparison.py starts it as its own process.
 
     python -c "<this file>" MODEL REQUEST ANSWER
 
-REQUEST and ANSWER are safetensors files: ids and attention mask in; out the logits, of one pass and of two passes on a
-cache, computed in fp32 and in the dtype of the files. The texts in REQUEST's metadata come back as ids.
+REQUEST and ANSWER are safetensors files: ids and attention mask in; out the logits, of one pass and of two passes on
+a cache, computed in fp32 and in the dtype of the files. The texts in REQUEST's metadata come back as ids.
 """
 
 import json
