@@ -167,7 +167,12 @@ def publish(folder: Path, repository: str) -> str:
     def send() -> str:
         api = HfApi()
         api.create_repo(repository, private=True, exist_ok=True)
-        return str(api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Export of a checkpoint"))
+        try:
+            return str(
+                api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Export of a checkpoint")
+            )
+        except RuntimeError as error:  # around what befell one file
+            raise error.__cause__ or error from None
 
     later = f"send what is in {folder} later, with: hf upload {repository} {folder}"
     address: str = _online(repository, send, "sent to", later)

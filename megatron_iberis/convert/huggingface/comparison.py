@@ -89,7 +89,12 @@ def _run(folder: Path, request: Path, answer: Path) -> None:
     }
     command = [sys.executable, "-c", PROGRAM.read_text(encoding="utf-8"), str(folder.absolute())]
     done = subprocess.run(
-        [*command, str(request), str(answer)], cwd=answer.parent, env=environment, capture_output=True, text=True
+        [*command, str(request), str(answer)],
+        cwd=answer.parent,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         raise RuntimeError(f"transformers cannot load what was exported:\n{done.stderr}")

@@ -57,7 +57,7 @@ class IberisConfig(PreTrainedConfig):
     final_logit_softcapping: float = 15.0
     rms_norm_eps: float = 1.1920929e-07
     initializer_range: float = 0.02
-    layer_types: list[str] | None = None  # "full_attention" or "conv"
+    layer_types: Any = None  # for each layer "full_attention" or "conv"; None: as slc_rate says
     use_cache: bool = True
     tie_word_embeddings: bool = False
     bos_token_id: int | None = None

@@ -22,7 +22,7 @@ asked = load_file(request)
 ids, mask = asked["ids"], asked["mask"]
 with safe_open(request, framework="pt") as file:
     texts = json.loads(file.metadata()["texts"])
-tokenizer = AutoTokenizer.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
 told = {"ids": json.dumps([tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts])}
 logits = {}
 for name, dtype in (("fp32", torch.float32), ("stored", "auto")):
