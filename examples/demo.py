@@ -156,17 +156,20 @@ def _tell(folder: Path) -> None:
     """The last block: how good the model is, what it says, where everything lies, what to run next."""
     from megatron_iberis.data.token_files.reader import TokenFile
     from megatron_iberis.evaluation.unigram import unigram_loss
+    from megatron_iberis.inference.generation import ModelGenerator
     from megatron_iberis.inference.load import load_model
+    from megatron_iberis.inference.sampling import Sampling
 
     run_folder = RunFolder(folder / "run")
     model = load_model(run_folder.path)
     train, val = (TokenFile(folder / f"corpus{split}_text_document") for split in ("", "_val"))
     baseline = unigram_loss(train, val, model.tokenizer.token_bytes())
     reached = _last_validation(run_folder.log)["bits_per_byte"]
+    generator = ModelGenerator(model)
     print("\n--- what the model says ---")
     for prompt in PROMPTS:
-        for name, temperature in (("greedy", 0.0), ("sampled", 0.8)):
-            text = model.complete(prompt, NEW_TOKENS, temperature).replace("\n", " ")
+        for name, sampling in (("greedy", Sampling(temperature=0)), ("sampled", Sampling(0.8, top_k=50, seed=0))):
+            text = generator.complete(prompt, NEW_TOKENS, sampling).replace("\n", " ")
             print(f"{name:>8}: {prompt}|{text}")
     print("\n--- how good it is, on text it has not seen ---")
     print(f"   model: {reached:.4f} bits per byte after {model.step} steps")

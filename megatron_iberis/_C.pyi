@@ -83,8 +83,32 @@ class Blend:
     def locate(self, first: int, count: int) -> tuple[Int64s, Int64s]:
         """The files of the samples [first, first + count), and the number of samples of that file before each."""
 
+@final
+class Int8Matrix:
+    """Packed int8 weights [outputs, inputs] (csrc/decode/int8_linear.h), in memory that it shares with the arrays.
+
+    values: [blocks, groups, group / 2, 16, 2]; scales: bf16 as uint16, [blocks, groups, 16]; group: 32 or 64."""
+
+    def __init__(
+        self,
+        values: npt.NDArray[np.int8],
+        scales: npt.NDArray[np.uint16],
+        outputs: int,
+        inputs: int,
+        group: int,
+    ) -> None: ...
+    def multiply(
+        self, x: npt.NDArray[np.float32], y: npt.NDArray[np.float32], threads: int, kernel: str = ""
+    ) -> None:
+        """Writes x [N, inputs] times the transposed weights to y [N, outputs], in at most so many threads.
+
+        kernel: one of int8_kernels(), "" for the best; all give the same bits."""
+
 def best_fit(index: IndexReader, row_tokens: int) -> tuple[Int64s, npt.NDArray[np.uint32], int, int]:
     """Whole documents packed into rows (order/best_fit.h): starts [rows + 1], documents, cropped, padded tokens."""
+
+def int8_kernels() -> list[str]:
+    """What this CPU can run, the best last: "portable", "avx2", "avx512_vnni"."""
 
 def megatron_sample_index(lengths: Int32s, order: Int32s, sequence_length: int) -> Int32s | Int64s:
     """megatron-core's build_sample_idx, [samples + 1, 2]: number in `order`, position (csrc/order/megatron_order.h).

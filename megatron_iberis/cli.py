@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from megatron_iberis.command import Parser, path_argument, run
+from megatron_iberis.command import Parser, run
 from megatron_iberis.convert.commands import add_convert
+from megatron_iberis.inference.arguments import add_model_arguments, add_sampling_arguments, sampling_settings
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -29,23 +30,25 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _add_generate(commands: argparse._SubParsersAction[Parser]) -> None:
     command = commands.add_parser("generate", help="continue a prompt with a trained model")
-    command.add_argument(
-        "--checkpoint", type=path_argument, required=True, help="a run folder, or one of its checkpoints"
-    )
+    add_model_arguments(command)
     command.add_argument("--prompt", required=True)
-    command.add_argument("--tokens", type=int, default=64, help="how many to add (default: 64)")
-    command.add_argument("--temperature", type=float, default=0.8, help="0: the likeliest token (default: 0.8)")
-    command.add_argument("--seed", type=int, default=42, help="of the draw (default: 42)")
+    command.add_argument("--tokens", type=int, default=64, help="at most so many to add (default: 64)")
+    add_sampling_arguments(command, temperature=0.8, top_k=50)
     command.set_defaults(run=_generate)
 
 
 def _generate(arguments: argparse.Namespace) -> None:
+    from megatron_iberis.inference.generation import ModelGenerator
     from megatron_iberis.inference.load import load_model
+    from megatron_iberis.inference.sampling import Sampling
 
-    loaded = load_model(arguments.checkpoint)
-    print(
-        arguments.prompt + loaded.complete(arguments.prompt, arguments.tokens, arguments.temperature, arguments.seed)
-    )
+    sampling = Sampling(**sampling_settings(arguments))
+    generator = ModelGenerator(load_model(arguments.checkpoint, arguments.dtype, arguments.device))
+    prompt = [generator.tokenizer.bos_id, *generator.tokenizer.encode(arguments.prompt)]
+    print(arguments.prompt, end="", flush=True)
+    for piece in generator.generate(prompt, sampling, arguments.tokens):
+        print(piece.text, end="", flush=True)
+    print()
 
 
 def _add_recipe(commands: argparse._SubParsersAction[Parser]) -> None:

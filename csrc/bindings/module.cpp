@@ -43,8 +43,9 @@ void translate(std::exception_ptr thrown) {
 }  // namespace iberis
 
 PYBIND11_MODULE(_C, module) {
-  module.doc() = "Text to ids, token file indexes and the order of samples, in C++.";
+  module.doc() = "Text to ids, token file indexes, the order of samples and products of int8 weights, in C++.";
   py::register_local_exception_translator(iberis::translate);
+  iberis::bind_decode(module);
   iberis::bind_token_file(module);
   iberis::bind_order(module);
   iberis::bind_tokenizer(module);

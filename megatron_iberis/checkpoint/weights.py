@@ -26,7 +26,7 @@ class TensorFiles(Mapping[str, torch.Tensor]):
             try:
                 opened = safe_open(path, framework="pt")
             except (SafetensorError, OSError) as error:
-                raise InputError(f"{path} is damaged ({error}): use an older checkpoint.") from None
+                raise InputError(f"{path} is damaged ({error}): copy it again, or use an older checkpoint.") from None
             self._files.update(dict.fromkeys(opened.keys(), opened))
 
     def __iter__(self) -> Iterator[str]:

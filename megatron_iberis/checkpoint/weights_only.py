@@ -45,9 +45,11 @@ def save_weights(
     state = {"format": files.FORMAT, "step": step, "weights_only": True, "origin": origin}
     try:
         with new_folder(Path(folder)) as partial:
-            for number, shard in enumerate(_shards(weights)):
-                save_file(shard, partial / f"model-{number:05d}.safetensors")
             write_json(partial / files.STATE, state)
+            for number, shard in enumerate(_shards(weights)):
+                path = partial / f"model-{number:05d}.safetensors"
+                save_file(shard, path)
+                path.chmod((partial / files.STATE).stat().st_mode)  # safetensors writes for its owner alone
             save_recipe(recipe, partial / RECIPE)
             tokenizer.save(partial / TOKENIZER)
             written = sorted(path for path in partial.rglob("*") if path.is_file())

@@ -41,7 +41,7 @@ def _from_hf(arguments: argparse.Namespace) -> None:
     from megatron_iberis.convert.exported import convert_from_hf
 
     model = convert_from_hf(arguments.input, arguments.output, arguments.tokenizer)
-    _tell(arguments.output, model.config, model.step)
+    _tell(arguments.output, model.config, model.step, model.recipe.run.stage)
 
 
 def _from_nanochat(arguments: argparse.Namespace) -> None:
@@ -50,7 +50,7 @@ def _from_nanochat(arguments: argparse.Namespace) -> None:
     model = convert_from_nanochat(
         arguments.input, arguments.output, arguments.step, arguments.variant, arguments.tokenizer
     )
-    _tell(arguments.output, model.config, model.step)
+    _tell(arguments.output, model.config, model.step, model.stage)
     if silent := model.silent_layers():
         slc2 = model.config.depth - len(model.config.attention_layers)
         show_notices(
@@ -61,13 +61,13 @@ def _from_nanochat(arguments: argparse.Namespace) -> None:
         )
 
 
-def _tell(output: str, model: ModelConfig, step: int) -> None:
+def _tell(output: str, model: ModelConfig, step: int, stage: str) -> None:
     attention = len(model.attention_layers)
     form = f", norm inside SLC2 {'on' if model.inner_norm else 'off'}" if attention < model.depth else ""
     print_rows(
         [
             ("weights", output),
-            ("parameters", f"{model.parameter_count():,}, trained for {step:,} steps"),
+            ("model", f"{stage}, {model.parameter_count():,} parameters, trained for {step:,} steps"),
             ("layers", f"{model.depth}: {attention} attention, {model.depth - attention} SLC2{form}"),
             ("to start from", f"--run.start_from {output}"),
         ]

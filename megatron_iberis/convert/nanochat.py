@@ -7,6 +7,7 @@
 * A pickle can run any program. torch reads this one with `weights_only=True`, and there is no second try.
 * The weights say which layers are attention and how wide convolution and MLP are. That the English and the
   Japanese-English model differ by a norm inside SLC2 they don't say: MLP and heads tell one from the other.
+* The metadata of base training name its depth; those of the later stages, in which conversations are learned, don't.
 * nanochat from October 2025 to 11 January 2026 is Saint Iberis with attention in every layer, to the sign of the
   rotation. What it has got since is refused by its name.
 """
@@ -18,7 +19,7 @@ import math
 import re
 import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +36,7 @@ from megatron_iberis.tokenizer import Tokenizer, import_nanochat
 from megatron_iberis.tokenizer.nanochat import PICKLE_FILE
 
 Variant = Literal["en", "jp"]
+Stage = Literal["base", "chat"]
 Weights = dict[str, torch.Tensor]
 
 _LARGEST_META = 10_000_000  # bytes; upstream's are below 2,000
@@ -60,13 +62,15 @@ class NanochatModel:
     """By canonical name, in the types in which they are stored; read from the disk when they are used."""
     step: int
     tokenizer: Tokenizer
+    stage: Stage
     path: Path
     """The file of its weights."""
 
     @property
     def recipe(self) -> Recipe:
         """The published recipe of the variant at this model's sizes; it names no data."""
-        return published_recipe(self.config)
+        published = published_recipe(self.config)
+        return replace(published, run=replace(published.run, stage=self.stage))
 
     def silent_layers(self) -> list[int]:
         """The SLC2 layers that add nothing: upstream leaves the convolution as it finds the memory, zeros perhaps."""
@@ -92,7 +96,7 @@ def read_nanochat(
     damaged, would run something, or is not Saint Iberis.
     """
     path = _model_file(Path(folder), step)
-    sizes = _model_config(path.with_name(path.name.replace("model_", "meta_")).with_suffix(".json"))
+    sizes, stage = _metadata(path.with_name(path.name.replace("model_", "meta_")).with_suffix(".json"))
     weights = _read_weights(path)
     _refuse_newer(path, weights, sizes)
     weights = _without_padding(weights, sizes["vocab_size"])
@@ -104,7 +108,7 @@ def read_nanochat(
             f"the tokenizer has {found.vocab_size:,} ids and the model in {path} {config.vocab_size:,}: name the one "
             "that it was trained with (--tokenizer PATH)."
         )
-    return NanochatModel(config, weights, _step_of(path), found, path)
+    return NanochatModel(config, weights, _step_of(path), found, stage, path)
 
 
 def convert_from_nanochat(
@@ -165,19 +169,20 @@ def _tokenizer_file(model: Path, given: str | Path | None) -> Path:
 # What the files say
 
 
-def _model_config(path: Path) -> dict[str, Any]:
-    """The sizes in a file of metadata."""
+def _metadata(path: Path) -> tuple[dict[str, Any], Stage]:
+    """The sizes in a file of metadata, and what the training that wrote it was for."""
     try:
         if path.stat().st_size > _LARGEST_META:
             raise ValueError
-        sizes = json.loads(path.read_text(encoding="utf-8"))["model_config"]
-        if not isinstance(sizes, dict):
+        said = json.loads(path.read_text(encoding="utf-8"))
+        sizes, given = said["model_config"], said.get("user_config", {})
+        if not isinstance(sizes, dict) or not isinstance(given, dict):
             raise ValueError
     except FileNotFoundError:
         raise InputError(
             f"{path} is missing: copy it beside the model, for it says how many heads there are."
         ) from None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise InputError(f"{path} is not the metadata that nanochat wrote: copy the file again.") from None
     unknown, missing = sorted(sizes.keys() - _SIZES - _OPTIONAL), sorted(_SIZES - sizes.keys())
     if unknown:
@@ -187,7 +192,7 @@ def _model_config(path: Path) -> dict[str, Any]:
     for name in (_SIZES | _OPTIONAL - {"window_pattern"}) & sizes.keys():
         if type(sizes[name]) is not int or not 0 < sizes[name] < 2**31:
             raise InputError(f"{path} gives {name} as {sizes[name]!r}: copy the file again.")
-    return sizes
+    return sizes, "base" if "depth" in given else "chat"
 
 
 def _read_weights(path: Path) -> Weights:

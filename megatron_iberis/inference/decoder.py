@@ -2,9 +2,8 @@
 
 * Embedding -> norm -> blocks -> norm -> head (untied) -> soft cap; block: x += mixer(norm(x)); x += mlp(norm(x)).
 * Mixer: SLC2 (gated short convolution), or causal attention where the config says so. MLP: relu squared.
-* The tokens of all requests stand in one row [N], one request after the other: nothing is padded. Only the mixers look
-  from one token to another, and they do it through a step (`steps.py`), which knows whose tokens and what state they
-  are.
+* The tokens of all requests stand in one row [N], one request after the other: nothing is padded. Only the mixers
+  look from one token to another, through a step (`steps.py`), which knows whose they are and what precedes them.
 * What reads the same input is one matrix: queries, keys and values; SLC2's four projections.
 
 Written after `model/reference.py`, which it equals; weights come by upstream's names. E width, H heads, KV key-value

@@ -23,14 +23,15 @@ import torch
 
 from megatron_iberis.errors import InputError
 from megatron_iberis.inference.decoder import Decoder
+from megatron_iberis.inference.graphs import Capture, StepGraphs, cuda_graph
 from megatron_iberis.inference.prefixes import KeptPrefixes, common_prefix
 from megatron_iberis.inference.sampling import Choice, Sampling, choose
 from megatron_iberis.inference.state import Memory, State, recovery_window
 from megatron_iberis.inference.steps import Chunk, RaggedStep
 
 Finish = Literal["stop", "length", "cancelled", "error"]
-Forced = Callable[[Sequence[int]], Sequence[int]]
-"""Given the answer's ids so far, the last of which was just chosen, ids that must follow it (a tool's result)."""
+Forced = Callable[[int], Sequence[int]]
+"""Called with each id of an answer that was chosen: ids that must follow it (a tool's result)."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,11 @@ class Request:
 
 
 class Engine:
-    """See above. max_requests run at a time; memory_bytes: for keys and values, those of ended requests included."""
+    """See above. max_requests run at a time; memory_bytes: for keys and values, those of ended requests included.
+
+    vocabulary: ids below it may be chosen, by default all that the model has. capture: what records steps of one
+    token a request, to replay them; by default CUDA graphs on a GPU, and nothing on a CPU.
+    """
 
     def __init__(
         self,
@@ -90,14 +95,20 @@ class Engine:
         max_requests: int = 16,
         prefill_tokens: int = 512,
         memory_bytes: int = 2**30,
+        vocabulary: int = 0,
         poison: bool = False,
+        capture: Capture | None = None,
     ) -> None:
         config = decoder.config
         tokens = memory_bytes // max(1, Memory.bytes_per_token(config, decoder.dtype))
         self.decoder, self.context, self.prefill_tokens = decoder, config.sequence_length, prefill_tokens
         self.memory = Memory(config, tokens, max_requests, decoder.dtype, decoder.device, poison)
+        if capture is None and decoder.device.type == "cuda":
+            capture = cuda_graph
+        self._graphs = StepGraphs(decoder, self.memory, capture) if capture else None
         self.kept = KeptPrefixes(self.memory)
         self.window = recovery_window(config)
+        self.vocabulary = vocabulary or config.vocab_size
         self._queue: list[Request] = []
         self._running: list[Request] = []
 
@@ -108,7 +119,7 @@ class Engine:
         max_tokens: int,
         stop: Sequence[int] = (),
         sample: int = 0,
-        forced: Forced = lambda ids: (),
+        forced: Forced = lambda token: (),
     ) -> Request:
         """Queues a request for at most max_tokens ids, fewer where the context ends.
 
@@ -121,17 +132,16 @@ class Engine:
             raise InputError(f"max_tokens is {max_tokens}: ask for at least one.")
         if len(prompt) >= self.context:
             raise InputError(
-                f"the prompt has {len(prompt):,} tokens and the model's context {self.context:,}, of which one must be "
-                "left for the answer: shorten it."
+                f"the prompt has {len(prompt):,} tokens and the model's context {self.context:,}, of which one must "
+                "be left for the answer: shorten it."
             )
-        vocabulary = self.decoder.config.vocab_size
-        if outside := [i for i in (*prompt, *sampling.logit_bias) if not 0 <= i < vocabulary]:
-            raise InputError(f"there is no token {outside[0]}: the model's ids go from 0 to {vocabulary - 1:,}.")
+        if outside := [i for i in (*prompt, *sampling.logit_bias) if not 0 <= i < self.vocabulary]:
+            raise InputError(f"there is no token {outside[0]}: ids go from 0 to {self.vocabulary - 1:,}.")
         max_tokens = min(max_tokens, self.context - len(prompt))
         if len(prompt) + max_tokens > self.memory.tokens:
             raise InputError(
-                f"prompt and answer may come to {len(prompt) + max_tokens:,} tokens and the memory for keys and values "
-                f"holds {self.memory.tokens:,}: give it more, or ask for a shorter answer."
+                f"prompt and answer may come to {len(prompt) + max_tokens:,} tokens and the memory for keys and "
+                f"values holds {self.memory.tokens:,}: give it more, or ask for a shorter answer."
             )
         request = Request(prompt, sampling.seeded(), sample, max_tokens, stop, forced)
         self._queue.append(request)
@@ -168,14 +178,12 @@ class Engine:
         chunks = self._chunks()
         if not chunks:
             return []
-        step = RaggedStep([chunk for _, chunk in chunks], self.memory)
         try:
-            logits = self.decoder(step.tokens, step, step.wanted).cpu()
+            logits = self._run([chunk for _, chunk in chunks]).cpu()
         except Exception as error:
             for request, _ in chunks:
                 self._fail(request, error)
             return []
-        step.commit()
         given: list[tuple[Request, Token]] = []
         answering = [request for request, chunk in chunks if chunk.logits]
         for request, row in zip(answering, logits, strict=True):
@@ -184,6 +192,16 @@ class Engine:
             except Exception as error:
                 self._fail(request, error)
         return given
+
+    def _run(self, chunks: Sequence[Chunk]) -> torch.Tensor:
+        """The logits that the chunks ask for, [N, V]; their states have then seen their tokens."""
+        states = [chunk.state for chunk in chunks]
+        if self._graphs and all(len(chunk.ids) == 1 for chunk in chunks) and self._graphs.fits(states):
+            return self._graphs([chunk.ids[0] for chunk in chunks], states)
+        step = RaggedStep(chunks, self.memory)
+        logits = self.decoder(step.tokens, step, step.wanted)
+        step.commit()
+        return logits
 
     def _admit(self) -> None:
         """Gives requests of the queue their state, in turn, while there is one."""
@@ -247,14 +265,16 @@ class Engine:
     def _extend(self, request: Request, logits: torch.Tensor) -> list[Token]:
         """Chooses a request's next token, and puts in what is forced after it."""
         ids, prompt = request.ids, len(request.prompt)
-        choice = choose(logits, request.sampling, request.sample, len(ids), ids[:prompt], ids[prompt:])
+        choice = choose(
+            logits[: self.vocabulary], request.sampling, request.sample, len(ids), ids[:prompt], ids[prompt:]
+        )
         tokens = [Token(choice.id, choice)]
         ids.append(choice.id)
         if choice.id in request.stop:
             self._end(request, "stop")
         else:
             room = request.max_tokens - (len(ids) - prompt)
-            tokens += [Token(i, None) for i in list(request.forced(ids[prompt:]))[:room]]
+            tokens += [Token(i, None) for i in list(request.forced(choice.id))[:room]]
             ids += [token.id for token in tokens[1:]]
             if len(ids) - prompt >= request.max_tokens:
                 self._end(request, "length")

@@ -19,7 +19,7 @@ def common_prefix(a: np.ndarray, b: np.ndarray) -> int:
 
 
 class KeptPrefixes:
-    """Requests that have ended, whose keys and values stay until the room is needed: the least recently used go first."""
+    """Requests that have ended: keys and values stay until the room is needed; the least recently used go first."""
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory

@@ -47,8 +47,9 @@ class Memory:
     """Keys, values and convolution inputs of all requests of a model.
 
     tokens: how many all ranges have room for; requests: how many may run at a time. keys, values: [attention layers,
-    tokens, KV, D]; inputs: [SLC2 layers, K-1, slots, E]. The last row and the last slot belong to nobody: what fills
-    up a batch may use them. poison: fills what is released with NaN, so that whoever still reads it is found out.
+    tokens, KV, D]; inputs: [SLC2 layers, K-1, slots, E]. Behind them lie a row of zeros, a row that nobody reads, and
+    a slot of that kind, for batches that have to be filled up. poison: fills what is released with NaN, so that
+    whoever still reads it is found out.
     """
 
     def __init__(
@@ -62,20 +63,19 @@ class Memory:
     ) -> None:
         attention = len(config.attention_layers)
         head_size = config.width // config.heads
-        rows = (attention, tokens + 1, config.kv_heads, head_size)
+        rows = (attention, tokens + 2, config.kv_heads, head_size)
         # Pages of a CPU's memory that nothing was written to take no room.
         self.keys = torch.empty(rows, dtype=dtype, device=device)
         self.values = torch.empty(rows, dtype=dtype, device=device)
         slots = (config.depth - attention, config.kernel - 1, requests + 1, config.width)
         self.inputs = torch.zeros(slots, dtype=dtype, device=device)
         self.tokens, self.requests = tokens, requests
-        self.spare_row, self.spare_slot = tokens, requests
-        self.keys[:, self.spare_row].zero_()
-        self.values[:, self.spare_row].zero_()
+        self.spare_row, self.sink_row, self.spare_slot = tokens, tokens + 1, requests
         self._rows, self._slots, self._poison = Ranges(tokens), list(range(requests)), poison
         if poison:
+            self.inputs[:, :, :requests] = float("nan")
             self._fill(0, tokens, float("nan"))
-            self.inputs.fill_(float("nan"))
+        self._fill(tokens, 2, 0.0)
 
     @staticmethod
     def bytes_per_token(config: ModelConfig, dtype: torch.dtype) -> int:

@@ -51,8 +51,8 @@ class RaggedStep:
         assert all(0 < len(c.ids) <= c.state.capacity - c.state.length for c in chunks)
         self.memory, self.chunks = memory, chunks
         device = memory.keys.device
-        positions, rows, wanted, new = [], [], [], []
-        self._bounds, at = [], 0
+        positions, rows, wanted, new = (list[int]() for _ in range(4))
+        self._bounds, at = list[tuple[int, int]](), 0
         for ids, state, logits in chunks:
             end = state.length + len(ids)
             positions += range(state.length, end)
@@ -91,14 +91,13 @@ class RaggedStep:
         inputs = self.memory.inputs[layer]  # [K-1, slots, E]
         parts = []
         if count := self._singles:
-            rows = (y[:count].unsqueeze(0) for y in (x, alpha, a, b))  # [1, requests, ...]
-            mixed, tail = gated_short_convolution(*rows, taps, inputs[:, self._slots], return_tail=True)
+            mixed, tail = _mix(slice(count), 0, (x, alpha, a, b), taps, inputs[:, self._slots])
             inputs[:, self._slots] = tail
             parts.append(mixed[0])
-        for (first, last), chunk in zip(self._bounds[count:], self.chunks[count:], strict=True):
-            slot = slice(chunk.state.slot, chunk.state.slot + 1)  # type: ignore[operator]
-            rows = (y[first:last].unsqueeze(1) for y in (x, alpha, a, b))  # [T, 1, ...]
-            mixed, tail = gated_short_convolution(*rows, taps, inputs[:, slot], return_tail=True)
+        for bounds, chunk in zip(self._bounds[count:], self.chunks[count:], strict=True):
+            assert chunk.state.slot is not None
+            slot = slice(chunk.state.slot, chunk.state.slot + 1)
+            mixed, tail = _mix(slice(*bounds), 1, (x, alpha, a, b), taps, inputs[:, slot])
             inputs[:, slot] = tail
             parts.append(mixed[:, 0])
         return torch.cat(parts)
@@ -111,28 +110,26 @@ class RaggedStep:
 
 
 class SingleTokenStep:
-    """One token of each of B requests.
+    """One token of each of B requests, whose tensors may change from step to step.
 
-    positions, rows, slots: int64 [B], the token's place in its sequence, its row of keys and values, and its slot.
-    context: int64 [B, S], the rows of its sequence up to its own, ascending, then any others; S is the longest.
+    positions, starts, slots: int64 [B], the token's place in its sequence, the row of its sequence's first keys and
+    values, and its slot. context: what no sequence is longer than.
     """
 
     def __init__(
-        self,
-        memory: Memory,
-        positions: torch.Tensor,
-        rows: torch.Tensor,
-        slots: torch.Tensor,
-        context: torch.Tensor,
+        self, memory: Memory, positions: torch.Tensor, starts: torch.Tensor, slots: torch.Tensor, context: int
     ) -> None:
-        self.memory, self.positions, self.rows, self.slots, self.context = memory, positions, rows, slots, context
+        self.memory, self.positions, self.starts, self.slots = memory, positions, starts, slots
+        self._all = torch.arange(context, device=positions.device)
 
     def attend(self, layer: int, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         keys, values = self.memory.keys[layer], self.memory.values[layer]
-        keys.index_copy_(0, self.rows, k)
-        values.index_copy_(0, self.rows, v)
-        seen = torch.arange(self.context.shape[1], device=q.device) <= self.positions[:, None]  # [B, S]
-        k, v = (x[self.context].transpose(1, 2) for x in (keys, values))  # [B, KV, S, D]
+        for cache, new in ((keys, k), (values, v)):
+            cache.index_copy_(0, self.starts + self.positions, new)
+        seen = self._all <= self.positions[:, None]  # [B, S]
+        # Not another request's rows, which may hold anything: NaN times nothing is NaN.
+        rows = torch.where(seen, self.starts[:, None] + self._all, self.memory.spare_row)
+        k, v = (x[rows].transpose(1, 2) for x in (keys, values))  # [B, KV, S, D]
         grouped = q.shape[1] != k.shape[1]
         out = F.scaled_dot_product_attention(q[:, :, None], k, v, attn_mask=seen[:, None, None], enable_gqa=grouped)
         return out.squeeze(2)
@@ -141,7 +138,14 @@ class SingleTokenStep:
         self, layer: int, x: torch.Tensor, alpha: torch.Tensor, a: torch.Tensor, b: torch.Tensor, taps: torch.Tensor
     ) -> torch.Tensor:
         inputs = self.memory.inputs[layer]
-        rows = (y.unsqueeze(0) for y in (x, alpha, a, b))
-        mixed, tail = gated_short_convolution(*rows, taps, inputs[:, self.slots], return_tail=True)
+        mixed, tail = _mix(slice(None), 0, (x, alpha, a, b), taps, inputs[:, self.slots])
         inputs.index_copy_(1, self.slots, tail)
         return mixed[0]
+
+
+def _mix(
+    rows: slice, unsqueezed: int, of: tuple[torch.Tensor, ...], taps: torch.Tensor, before: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The convolution of some rows: 0: of one token a request, [1, B, ...]; 1: of one request's, [T, 1, ...]."""
+    x, alpha, a, b = (y[rows].unsqueeze(unsqueezed) for y in of)
+    return gated_short_convolution(x, alpha, a, b, taps, before, return_tail=True)

@@ -134,6 +134,22 @@ def test_shapes_between_the_variants_ask_for_the_variant(tmp_path: Path) -> None
     assert not read_nanochat(folder, variant="en").config.inner_norm
 
 
+@pytest.mark.parametrize(
+    ("given", "more", "stage"),
+    [
+        ({"depth": 4, "run": "dummy"}, {}, "base"),
+        ({"run": "dummy", "num_iterations": -1}, {}, "chat"),  # mid-training, on conversations
+        (None, {"n_kernel": 3, "slc_rate": 3}, "chat"),
+    ],
+)
+def test_a_model_that_learned_conversations_is_told_from_a_base_model(
+    tmp_path: Path, given: dict[str, Any] | None, more: dict[str, Any], stage: str
+) -> None:
+    folder = write_checkpoint(tmp_path, random_weights(SMALL), metadata(SMALL, **more), given=given)
+    convert_from_nanochat(folder, tmp_path / "ours")
+    assert CheckpointWeights(tmp_path / "ours").recipe.run.stage == stage
+
+
 def test_ids_that_fill_up_nanochats_vocabulary_are_left_out(tmp_path: Path) -> None:
     config = replace(SMALL, slc_rate=1)
     weights = random_weights(config)
@@ -259,6 +275,7 @@ def test_the_output_is_whole_or_not_there(tmp_path: Path) -> None:
     assert not (tmp_path / "some").exists()
     convert_from_nanochat(folder, output)
     assert verify.damage(output) is None
+    assert len({path.stat().st_mode for path in output.iterdir() if path.is_file()}) == 1
     before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
     with pytest.raises(InputError, match="is there already: name a folder that is not"):
         convert_from_nanochat(folder, output)

@@ -12,6 +12,7 @@ from megatron_iberis.inference.state import Memory, State, recovery_window
 from megatron_iberis.inference.steps import Chunk, RaggedStep, SingleTokenStep
 from tests.support.decoding import SHAPES, decoder, random_weights, reference, shape
 from tests.support.golden_cases import CASES, model_config, tensors
+from tests.support.requests import sequence
 
 
 def memory_for(model: Decoder, requests: int = 4, tokens: int = 400) -> Memory:
@@ -24,10 +25,6 @@ def run(model: Decoder, memory: Memory, *chunks: tuple[list[int], State]) -> lis
     logits = model(step.tokens, step, step.wanted)
     step.commit()
     return list(logits.split([len(ids) for ids, _ in chunks]))
-
-
-def sequence(length: int, seed: int = 0) -> list[int]:
-    return torch.randint(64, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -122,12 +119,8 @@ def test_a_step_told_by_tensors_equals_a_ragged_one(name: str) -> None:
     for token in (3, 5, 8):
         expected = torch.cat(run(model, memory, *(([token], mine) for mine, _ in states)))
         same = [state for _, state in states]
-        context = torch.full((3, 32), other.spare_row)
-        for row, state in zip(context, same, strict=True):
-            row[: state.length + 1] = torch.arange(state.start, state.start + state.length + 1)
-        positions = torch.tensor([s.length for s in same])
-        rows = torch.tensor([s.start + s.length for s in same])
-        step = SingleTokenStep(other, positions, rows, torch.tensor([s.slot for s in same]), context)
+        places = ([s.length for s in same], [s.start for s in same], [s.slot for s in same])
+        step = SingleTokenStep(other, *map(torch.tensor, places), 32)
         torch.testing.assert_close(model(torch.tensor([token] * 3), step), expected, rtol=0, atol=1e-4)
         for state in same:
             state.length += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from megatron_iberis.inference.engine import Engine, Request
 from megatron_iberis.inference.sampling import Sampling
 from megatron_iberis.inference.state import Memory
 from tests.support.decoding import SHAPES, decoder, likeliest_after, random_weights, reference, shape
+from tests.support.requests import finish, sequence
 
 GREEDY = Sampling(temperature=0)
 
@@ -22,18 +23,6 @@ def engine_for(name: str = "English", tokens: int = 600, **settings: int) -> Eng
     model = decoder(name)
     per_token = Memory.bytes_per_token(model.config, model.dtype)
     return Engine(model, memory_bytes=tokens * per_token, poison=True, **settings)
-
-
-def sequence(length: int, seed: int = 0) -> list[int]:
-    return torch.randint(64, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
-
-
-def finish(engine: Engine, steps: int = 2000) -> None:
-    for _ in range(steps):
-        if engine.idle:
-            return
-        engine.step()
-    raise AssertionError("the engine does not come to an end")
 
 
 def assert_all_is_given_back(engine: Engine) -> None:
@@ -210,18 +199,18 @@ def test_the_least_recently_used_prefix_goes_first() -> None:
 
 
 def test_ids_that_are_forced_are_part_of_the_answer_and_of_what_follows() -> None:
-    def after(ids: Sequence[int]) -> list[int]:
-        return [9, 8, 7] if len(ids) == 2 else []
+    def after_the_second() -> Callable[[int], list[int]]:
+        script = iter([[], [9, 8, 7]])
+        return lambda token: next(script, [])
 
-    engine = engine_for()
-    plain = answer(engine, sequence(10), 2)
-    request = answer(engine_for(), sequence(10), 9, forced=after)
+    plain = answer(engine_for(), sequence(10), 2)
+    request = answer(engine_for(), sequence(10), 9, forced=after_the_second())
     ids = [t.id for t in request.answer]
     assert ids[:5] == [*[t.id for t in plain.answer], 9, 8, 7]
     assert [t.choice is None for t in request.answer] == [False, False, True, True, True, False, False, False, False]
     whole = reference(shape("English"), random_weights(shape("English")))
     assert ids[5:] == likeliest_after(whole, sequence(10) + ids[:5], ids[5:])[:-1]
-    short = answer(engine_for(), sequence(10), 4, forced=after)
+    short = answer(engine_for(), sequence(10), 4, forced=after_the_second())
     assert [t.id for t in short.answer] == ids[:4]
 
 
@@ -243,7 +232,7 @@ def test_a_step_that_fails_ends_its_requests_and_the_engine_goes_on(monkeypatch:
 
 
 def test_a_request_whose_token_cannot_be_chosen_fails_alone() -> None:
-    def forced(ids: Sequence[int]) -> list[int]:
+    def forced(token: int) -> list[int]:
         raise ValueError("a broken tool")
 
     engine = engine_for()
@@ -260,7 +249,7 @@ def test_a_request_whose_token_cannot_be_chosen_fails_alone() -> None:
         ([], 1, "the prompt is empty"),
         ([1] * 128, 1, "128 tokens and the model's context 128"),
         ([1], 0, "ask for at least one"),
-        ([64], 1, "there is no token 64: the model's ids go from 0 to 63"),
+        ([64], 1, "there is no token 64: ids go from 0 to 63"),
         ([1] * 100, 28, "may come to 128 tokens and the memory for keys and values holds 120"),
     ],
 )

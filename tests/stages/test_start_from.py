@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from megatron_iberis.checkpoint.weights import CheckpointWeights
 from megatron_iberis.checkpoint.weights_only import save_weights
 from megatron_iberis.config import load_recipe
+from megatron_iberis.convert.names import sizes_for_hf
 from megatron_iberis.model.reference import ReferenceIberis
 from megatron_iberis.stages.inputs import open_inputs
 from megatron_iberis.tokenizer import Tokenizer, train
@@ -38,6 +43,17 @@ def weights(source: Path, tmp_path: Path) -> Path:
     found = CheckpointWeights(source / LAST)
     folder = tmp_path / "weights"
     save_weights(folder, found.recipe, Tokenizer.load(found.tokenizer), found.weights, 10, "a test")
+    return folder
+
+
+@pytest.fixture
+def export(source: Path, tmp_path: Path) -> Path:
+    """Its weights as an export to Hugging Face has them."""
+    found = CheckpointWeights(source / LAST)
+    folder = tmp_path / "export"
+    shutil.copytree(found.tokenizer, folder / "tokenizer")
+    save_file(dict(found.weights), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({**sizes_for_hf(found.recipe.model), "training_steps": 10}))
     return folder
 
 
@@ -88,10 +104,8 @@ def test_bf16_masters_start_from_every_bit_and_the_optimizer_from_nothing(
     wanted = CheckpointWeights(source / LAST).weights
     assert all(torch.equal(found[name], wanted[name]) for name in wanted)
     assert notes(tmp_path / "run")[0] == f"weights from {weights}, step 10"
-    other = checkpoint_tensors(source / LAST)
-    moments = [name for name in found if name.endswith((".mean", ".momentum"))]
-    assert moments
-    assert not any(torch.equal(found[name], other[name]) for name in moments)
+    state = json.loads((tmp_path / "run" / "checkpoints" / "step-00000001" / "state.json").read_text())
+    assert (state["step"], state["optimizer_step"]) == (1, 1)
 
 
 def test_a_resumed_run_keeps_its_own_weights_and_says_where_it_began(
@@ -120,6 +134,17 @@ def test_the_newest_whole_checkpoint_of_a_run_is_taken(
     said = notes(tmp_path / "run")
     assert said[0] == f"{copy / LAST / 'rng.safetensors'} is missing: step-00000005 is used instead"
     assert said[1] == f"weights from {copy / 'checkpoints' / 'step-00000005'}, step 5"
+
+
+def test_an_export_is_started_from_as_it_is(
+    two_ranks: Ranks, source: Path, export: Path, tmp_path: Path, corpus: Corpus
+) -> None:
+    settings = {**SHORT, "train__steps": "1", "parallel__tp": "2"}
+    for name, start in (("export", export), ("checkpoint", source / LAST)):
+        assert two_ranks(pretrain, words(corpus, tmp_path / name, **settings, run__start_from=str(start))) == [0, 0]
+    assert notes(tmp_path / "export")[0] == f"weights from {export}, step 10"
+    after = [checkpoint_tensors(tmp_path / n / "checkpoints" / "step-00000001") for n in ("export", "checkpoint")]
+    assert all(torch.equal(after[0][name], after[1][name]) for name in after[1])
 
 
 def test_a_row_may_have_another_length(one_rank: Ranks, weights: Path, tmp_path: Path, corpus: Corpus) -> None:
@@ -159,6 +184,23 @@ def test_a_model_that_does_not_fit_is_refused_with_every_setting_that_differs(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("kind", ["weights", "export"])
+def test_what_does_not_fit_is_said_before_torch_is_imported(
+    request: pytest.FixtureRequest, tmp_path: Path, corpus: Corpus, kind: str
+) -> None:
+    folder: Path = request.getfixturevalue(kind)
+    overrides = words(corpus, tmp_path / "run", **SHORT, model__heads="2", run__start_from=str(folder))
+    code = (
+        f"import sys; sys.argv = ['x', *{overrides!r}]\n"
+        "from megatron_iberis.stages.launch import launch\n"
+        "try: launch('pretrain', 'demo')\n"
+        "except SystemExit as end: sys.exit(0 if end.code == 2 and 'torch' not in sys.modules else 1)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "has model.heads = 4, not 2, model.kv_heads = 4, not 2: give --model.heads 4" in done.stderr
+
+
 def test_another_tokenizer_is_refused(weights: Path, tmp_path: Path, corpus: Corpus) -> None:
     train(["another text, " * 50, "with other pieces in it " * 50], 275, tmp_path / "other")
     shutil.rmtree(weights / "tokenizer")
@@ -175,6 +217,17 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path, weights: Path, corp
     (weights / "model-00000.safetensors").unlink()
     said = refused(*words(corpus, tmp_path / "run", **SHORT, run__start_from=str(weights)))
     assert f"{weights / 'model-00000.safetensors'} is missing: give another --run.start_from." in said
+
+
+def test_weights_in_the_place_of_a_runs_checkpoint_are_not_resumed(
+    one_rank: Ranks, weights: Path, tmp_path: Path, corpus: Corpus
+) -> None:
+    placed = tmp_path / "run" / "checkpoints" / "step-00000001"
+    shutil.copytree(weights, placed)
+    overrides = words(corpus, tmp_path / "run", **SHORT, run__resume="true")
+    (said,) = one_rank(what_it_says, overrides)
+    assert said.startswith(f"{placed} holds weights and nothing of a training that could be resumed: start a new run")
+    assert f"--run.start_from {placed} and another --run.folder" in said
 
 
 def test_weights_are_no_run_to_resume(weights: Path, tmp_path: Path, corpus: Corpus) -> None:

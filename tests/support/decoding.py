@@ -48,8 +48,9 @@ def reference(config: ModelConfig, weights: dict[str, torch.Tensor]) -> Referenc
     return model.eval()
 
 
-def decoder(name: str, dtype: torch.dtype = torch.float32, **settings: str) -> Decoder:
-    config = shape(name)
+def decoder(name: str, dtype: torch.dtype = torch.float32, sequence_length: int = 128, **settings: str) -> Decoder:
+    """With the random weights of the shape."""
+    config = shape(name, sequence_length)
     return Decoder(config, random_weights(config), dtype, **settings)
 
 

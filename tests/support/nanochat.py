@@ -48,13 +48,22 @@ def metadata(config: ModelConfig, **more: object) -> dict[str, Any]:
 
 
 def write_checkpoint(
-    base: Path, weights: dict[str, torch.Tensor], sizes: dict[str, Any], step: int = 20, name: str = "d5"
+    base: Path,
+    weights: dict[str, torch.Tensor],
+    sizes: dict[str, Any],
+    step: int = 20,
+    name: str = "d5",
+    given: dict[str, Any] | None = {"depth": 5},  # noqa: B006 (it is only read)
 ) -> Path:
-    """Model and metadata below `base`, and a tokenizer where upstream has it; returns the checkpoint's folder."""
+    """Model and metadata below `base`, and a tokenizer where upstream has it; returns the checkpoint's folder.
+
+    given: the settings that base and mid training write down as well, base training its depth among them.
+    """
     folder = base / "base_checkpoints" / name
     folder.mkdir(parents=True, exist_ok=True)
     torch.save(weights, folder / f"model_{step:06d}.pt")
-    meta = {"step": step, "val_bpb": 1.5, "model_config": sizes, "user_config": {"depth": sizes.get("n_layer")}}
+    meta = {"step": step, "val_bpb": 1.5, "model_config": sizes}
+    meta |= {"user_config": given} if given is not None else {}
     (folder / f"meta_{step:06d}.json").write_text(json.dumps(meta, indent=2))
     if not (base / "tokenizer").exists():
         write_tokenizer(base / "tokenizer")

@@ -1,0 +1,70 @@
+// AVX-512 with VNNI: a weight is widened once for all rows of the tile, whose sums of a group stay in registers.
+#ifdef __x86_64__
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // gcc 12's own header, its bug 105593
+#endif
+
+#include <immintrin.h>
+
+#include "decode/int8_kernel.h"
+
+#define IBERIS_TARGET gnu::target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
+
+namespace iberis {
+namespace {
+
+template <int kRows, int kGroup>
+struct Avx512 {
+  [[IBERIS_TARGET]] static void multiply(const RowTile& rows, const WeightBlock& weights, float* out) {
+    const int8_t* values = weights.values;
+    const int16_t* x = rows.values;
+    __m512 sums[kRows];
+    for (int r = 0; r < kRows; ++r) sums[r] = _mm512_setzero_ps();
+    for (int64_t g = 0; g < rows.groups; ++g) {
+      __m512i dots[kRows];
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; ++r) dots[r] = _mm512_setzero_si512();
+      for (int pair = 0; pair < kGroup / 2; ++pair, values += 2 * kBlock) {
+        const __m512i w = _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(values)));
+#pragma GCC unroll 16
+        for (int r = 0; r < kRows; ++r) {
+          int32_t two;
+          std::memcpy(&two, x + r * kGroup + 2 * pair, sizeof(two));
+          dots[r] = _mm512_dpwssd_epi32(dots[r], w, _mm512_set1_epi32(two));
+        }
+      }
+      const auto* packed = reinterpret_cast<const __m256i*>(weights.scales + g * kBlock);
+      const __m512i wide = _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(packed)), 16);
+      const __m512 scales = _mm512_castsi512_ps(wide);
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; ++r) {
+        const __m512 scale = _mm512_mul_ps(scales, _mm512_set1_ps(rows.scales[g * kRows + r]));
+        sums[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[r]), scale, sums[r]);
+      }
+      x += kRows * kGroup;
+    }
+    for (int r = 0; r < kRows; ++r) _mm512_storeu_ps(out + r * kBlock, sums[r]);
+  }
+};
+
+void multiply(const RowTile& rows, const WeightBlock& weights, float* out) {
+  constexpr auto kAll = std::make_index_sequence<kTile>();
+  if (rows.group == 32) {
+    multiply_by_table<Avx512, 32>(rows, weights, out, kAll);
+  } else {
+    multiply_by_table<Avx512, 64>(rows, weights, out, kAll);
+  }
+}
+
+[[IBERIS_TARGET]] void quantize(const float* x, int64_t inputs, const RowTile& tile, int row) {
+  quantize_row(x, inputs, tile, row);
+}
+
+}  // namespace
+
+const Int8Kernel kAvx512Int8 = {"avx512_vnni", quantize, multiply};
+
+}  // namespace iberis
+
+#endif
