@@ -74,7 +74,8 @@ def _write(
     specials = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.specials[END], "pad_token_id": padding}
     code = MODELLING.removesuffix(".py")
     config = {
-        "architectures": ["IberisForCausalLM"],
+        # Programs that look this name up in transformers (its own `serve`, for one) find what loads our class.
+        "architectures": ["AutoModelForCausalLM"],
         "auto_map": {"AutoConfig": f"{code}.IberisConfig", "AutoModelForCausalLM": f"{code}.IberisForCausalLM"},
         "dtype": str(dtype).removeprefix("torch."),
         **sizes_for_hf(recipe.model),
