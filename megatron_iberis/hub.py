@@ -167,7 +167,12 @@ def publish(folder: Path, repository: str) -> str:
     def send() -> str:
         api = HfApi()
         api.create_repo(repository, private=True, exist_ok=True)
-        return str(api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Export of a checkpoint"))
+        try:
+            return str(
+                api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Export of a checkpoint")
+            )
+        except RuntimeError as error:  # around what befell one file
+            raise error.__cause__ or error from None
 
     later = f"send what is in {folder} later, with: hf upload {repository} {folder}"
     address: str = _online(repository, send, "sent to", later)
@@ -191,9 +196,8 @@ def _online(
         hint = "it may want a login: set HF_TOKEN, and " if status in (401, 403, 404) else ""
         raise InputError(f"{constants.ENDPOINT} answers {status} for {repository}: {hint}{later}.") from None
     except (HTTPError, LocalEntryNotFoundError, EntryNotFoundError, ConnectionError, TimeoutError) as error:
-        raise InputError(
-            f"{repository} cannot be {what} {constants.ENDPOINT} ({type(error).__name__}): check the network and {later}."
-        ) from None
+        failed = f"{repository} cannot be {what} {constants.ENDPOINT} ({type(error).__name__})"
+        raise InputError(f"{failed}: check the network and {later}.") from None
 
 
 def _digest(path: Path, like: str) -> str:

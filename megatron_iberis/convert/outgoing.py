@@ -15,15 +15,13 @@ _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9}
 def add_to_hf(forms: argparse._SubParsersAction[Parser]) -> None:
     """Adds the subcommand."""
     command = forms.add_parser("to-hf", help="a folder for Hugging Face's transformers, compared before it is there")
-    command.add_argument(
-        "--input", type=path_argument, required=True, help="a run folder, or one of its checkpoints"
-    )
+    command.add_argument("--input", type=path_argument, required=True, help="a run folder, or one of its checkpoints")
     command.add_argument("--output", type=path_argument, required=True, help="the folder to write: a new one")
     command.add_argument("--dtype", choices=("fp32", "bf16"), default="fp32", help="of the weights (default: fp32)")
     command.add_argument(
         "--max-shard-size", default="5GB", metavar="SIZE", help="of one file of weights, like 500MB (default: 5GB)"
     )
-    command.add_argument("--push-to", metavar="USER/NAME", help="send the folder to this repository of the Hub as well")
+    command.add_argument("--push-to", metavar="USER/NAME", help="send the folder to this repository of the Hub too")
     command.set_defaults(run=_to_hf)
 
 

@@ -34,7 +34,7 @@ def card(
         "heads": f"{model.heads} of {model.head_size}, {model.kv_heads} for keys and values",
         "context": f"{model.sequence_length:,}",
         "vocabulary": f"{tokenizer.vocab_size:,} ({tokenizer.manifest['kind']})",
-        "steps": f"{step:,} of {recipe.train.batch_tokens:,} tokens",
+        "steps": f"{step:,} steps of {recipe.train.batch_tokens:,} tokens",
         "dtype": name,
         "fp32": f"{difference.fp32:.1e}",
         "stored": f"{difference.stored:.1e}",

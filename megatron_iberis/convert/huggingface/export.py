@@ -70,12 +70,12 @@ def _write(
     tokenizer = Tokenizer.load(checkpoint.tokenizer)
     parameters = recipe.model.parameter_count()
     _check_room(folder, parameters * dtype.itemsize + OTHER_FILES)
-    longest = recipe.model.sequence_length
     padding = 0 if has_padding(tokenizer) else tokenizer.bos_id
     specials = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.specials[END], "pad_token_id": padding}
     code = MODELLING.removesuffix(".py")
     config = {
-        "architectures": ["IberisForCausalLM"],
+        # Programs that look this name up in transformers (its own `serve`, for one) find what loads our class.
+        "architectures": ["AutoModelForCausalLM"],
         "auto_map": {"AutoConfig": f"{code}.IberisConfig", "AutoModelForCausalLM": f"{code}.IberisForCausalLM"},
         "dtype": str(dtype).removeprefix("torch."),
         **sizes_for_hf(recipe.model),
@@ -86,15 +86,20 @@ def _write(
     ends = [specials["eos_token_id"], specials["bos_token_id"]]  # with bos the next document begins
     _write_weights(checkpoint.weights, folder, dtype, shard_bytes)
     _write_json(folder / "generation_config.json", {**specials, "eos_token_id": ends})
-    _write_text(folder / "tokenizer.json", fast_tokenizer(tokenizer).to_str())
-    _write_json(folder / "tokenizer_config.json", tokenizer_config(tokenizer, longest))
-    for name in (MODELLING, TEMPLATE):
-        _write_text(folder / name, (HERE / name).read_text(encoding="utf-8"))
+    write_tokenizer(tokenizer, folder, recipe.model.sequence_length)
+    _write_text(folder / MODELLING, (HERE / MODELLING).read_text(encoding="utf-8"))
     save_recipe(recipe, folder / RECIPE)  # for from-hf, this and the next
     tokenizer.save(folder / TOKENIZER)
     difference = compare(folder, recipe.model, checkpoint.weights, dtype, tokenizer)
     _write_text(folder / "README.md", card(recipe, checkpoint.step, parameters, dtype, difference, tokenizer))
     return checkpoint.step, parameters, difference
+
+
+def write_tokenizer(tokenizer: Tokenizer, folder: Path, longest: int) -> None:
+    """What `AutoTokenizer` reads. longest: tokens that the model was trained on at once."""
+    _write_text(folder / "tokenizer.json", fast_tokenizer(tokenizer).to_str())
+    _write_json(folder / "tokenizer_config.json", tokenizer_config(tokenizer, longest))
+    _write_text(folder / TEMPLATE, (HERE / TEMPLATE).read_text(encoding="utf-8"))
 
 
 def _check_room(folder: Path, wanted: int) -> None:
@@ -106,9 +111,7 @@ def _check_room(folder: Path, wanted: int) -> None:
         )
 
 
-def _write_weights(
-    weights: Mapping[str, torch.Tensor], folder: Path, dtype: torch.dtype, shard_bytes: int
-) -> None:
+def _write_weights(weights: Mapping[str, torch.Tensor], folder: Path, dtype: torch.dtype, shard_bytes: int) -> None:
     """model.safetensors, or several files with an index as transformers looks for it."""
     shards = list(_shards({name: tensor.numel() * dtype.itemsize for name, tensor in weights.items()}, shard_bytes))
     files = ["model.safetensors"]
@@ -125,7 +128,7 @@ def _write_weights(
         tensors = {name: weights[name].to(dtype).contiguous() for name in names}
         save_file(tensors, folder / file, metadata={"format": "pt"})
         (folder / file).chmod((folder / CONFIG).stat().st_mode)  # safetensors writes for its owner alone
-    
+
 
 def _shards(sizes: Mapping[str, int], most: int) -> Iterator[list[str]]:
     """The names, in order, in groups of at most `most` bytes."""

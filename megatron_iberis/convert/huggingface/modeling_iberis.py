@@ -12,10 +12,12 @@
 This file needs torch and transformers, nothing else. B batch, T time, E width, H heads, D head size, K kernel width.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 import transformers
-from torch import nn
+from torch import Tensor, nn
 
 if tuple(int(part) for part in transformers.__version__.split(".")[:2]) < (5, 18):
     raise ImportError(
@@ -29,7 +31,7 @@ from transformers.masking_utils import create_causal_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
-Angles = tuple[torch.Tensor, torch.Tensor]
+Angles = tuple[Tensor, Tensor]
 # What a model takes and gives back beside its tokens is called `cache` from transformers 5.24 on.
 CACHE = "cache" if "cache" in CausalLMOutputWithPast.__dataclass_fields__ else "past_key_values"
 
@@ -55,33 +57,33 @@ class IberisConfig(PreTrainedConfig):
     final_logit_softcapping: float = 15.0
     rms_norm_eps: float = 1.1920929e-07
     initializer_range: float = 0.02
-    layer_types: list[str] | None = None
+    layer_types: Any = None  # for each layer "full_attention" or "conv"; None: as slc_rate says
     use_cache: bool = True
     tie_word_embeddings: bool = False
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
     pad_token_id: int | None = None
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         if self.layer_types is None:
             attention = {*range(1 % self.slc_rate, self.num_hidden_layers, self.slc_rate), self.num_hidden_layers - 1}
             self.layer_types = ["full_attention" if i in attention else "conv" for i in range(self.num_hidden_layers)]
         super().__post_init__(**kwargs)
 
 
-def rms_norm(x: torch.Tensor, eps: float) -> torch.Tensor:
+def rms_norm(x: Tensor, eps: float) -> Tensor:
     """x / sqrt(mean(x^2) + eps) over the last dimension."""
     return F.rms_norm(x, (x.shape[-1],), eps=eps)
 
 
-def rotary_angles(positions: torch.Tensor, head_dim: int, base: float) -> Angles:
+def rotary_angles(positions: Tensor, head_dim: int, base: float) -> Angles:
     """(cos, sin) of position x base^(-2j / D), each fp32 [B, T, 1, D/2]. positions: [B, T]."""
     exponent = torch.arange(0, head_dim, 2, dtype=torch.float32, device=positions.device) / head_dim
     theta = positions[..., None, None].float() * (1.0 / base**exponent)
     return theta.cos(), theta.sin()
 
 
-def rotate(x: torch.Tensor, angles: Angles) -> torch.Tensor:
+def rotate(x: Tensor, angles: Angles) -> Tensor:
     """Turns each head's halves (a, b) by minus the angle. [B, T, H, D] -> the same, fp32."""
     cos, sin = angles
     a, b = x.chunk(2, dim=-1)
@@ -100,7 +102,7 @@ class IberisAttention(nn.Module):
         self.c_v = nn.Linear(config.hidden_size, config.num_key_value_heads * self.head_dim, bias=False)
         self.c_proj = nn.Linear(config.num_attention_heads * self.head_dim, config.hidden_size, bias=False)
 
-    def forward(self, x: torch.Tensor, angles: Angles, mask: torch.Tensor | None, cache: Cache | None) -> torch.Tensor:
+    def forward(self, x: Tensor, angles: Angles, mask: Tensor | None, cache: Cache | None) -> Tensor:
         """mask: [B, 1, T, keys], what each token may look at; None: itself and all before."""
         q, k, v = (layer(x).unflatten(-1, (-1, self.head_dim)) for layer in (self.c_q, self.c_k, self.c_v))
         q, k = (rms_norm(rotate(heads, angles), self.eps).type_as(v) for heads in (q, k))
@@ -127,7 +129,7 @@ class IberisSLC2(nn.Module):
         self.c_proj = nn.Linear(width, width, bias=False)
         self.output_eps = config.rms_norm_eps if config.conv_output_norm else None
 
-    def forward(self, x: torch.Tensor, angles: Angles, mask: torch.Tensor | None, cache: Cache | None) -> torch.Tensor:
+    def forward(self, x: Tensor, angles: Angles, mask: Tensor | None, cache: Cache | None) -> Tensor:
         """mask: [B, T], 0 where there is padding; None: there is none."""
         outer = F.silu(self.alpha_proj(x)).unsqueeze(-1) * self.A_proj(x).unsqueeze(-2)  # [B, T, H, D]
         u = F.silu(outer.flatten(2)) * self.x_proj(x)  # [B, T, E]
@@ -146,7 +148,7 @@ class IberisSLC2(nn.Module):
         y = self.B_proj(x) * F.silu(z[..., -x.shape[1] :].transpose(1, 2))
         return self.c_proj(y if self.output_eps is None else rms_norm(y, self.output_eps))
 
-    def remember(self, u: torch.Tensor, cache: Cache | None) -> torch.Tensor:
+    def remember(self, u: Tensor, cache: Cache | None) -> Tensor:
         """The inputs that the cache holds and then u, [B, E, ...]; it holds the last K of them after that."""
         if cache is None:
             return u
@@ -161,7 +163,7 @@ class IberisMLP(nn.Module):
         self.c_fc = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.c_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         return self.c_proj(F.relu(self.c_fc(x)).square())
 
 
@@ -175,7 +177,7 @@ class IberisBlock(GradientCheckpointingLayer):
         self.mlp = IberisMLP(config)
         self.eps = config.rms_norm_eps
 
-    def forward(self, x: torch.Tensor, angles: Angles, mask: torch.Tensor | None, cache: Cache | None) -> torch.Tensor:
+    def forward(self, x: Tensor, angles: Angles, mask: Tensor | None, cache: Cache | None) -> Tensor:
         x = x + self.attn(rms_norm(x, self.eps), angles, mask, cache)
         return x + self.mlp(rms_norm(x, self.eps))
 
@@ -186,8 +188,8 @@ class IberisPreTrainedModel(PreTrainedModel):
     config_class = IberisConfig
     base_model_prefix = "transformer"
     supports_gradient_checkpointing = True
-    _no_split_modules = ("IberisBlock",)
-    _skip_keys_device_placement = ("past_key_values", "cache")
+    _no_split_modules = ["IberisBlock"]  # noqa: RUF012  transformers wants lists here
+    _skip_keys_device_placement = ["past_key_values", "cache"]  # noqa: RUF012
     _supports_sdpa = True
     # Servers that take any attention model (vLLM, SGLang) would run one without its convolutions' state, and so
     # mix up requests: they look at this.
@@ -212,15 +214,15 @@ class IberisModel(IberisPreTrainedModel):
 
     def forward(
         self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | dict[str, torch.Tensor | None] | None = None,
-        position_ids: torch.Tensor | None = None,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | dict[str, Tensor | None] | None = None,
+        position_ids: Tensor | None = None,
         past_key_values: Cache | None = None,
-        inputs_embeds: torch.Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
         cache: Cache | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> BaseModelOutputWithPast:
         """attention_mask: [B, cached + T], 0 where there is padding; or by kind of layer what it is given below.
 
@@ -235,7 +237,7 @@ class IberisModel(IberisPreTrainedModel):
             use_cache, cache = False, None  # a block that runs twice would add to it twice
         if use_cache and cache is None:
             cache = DynamicCache(config=self.config)
-        padding_mask = attention_mask if torch.is_tensor(attention_mask) and attention_mask.ndim == 2 else None
+        padding_mask = attention_mask if isinstance(attention_mask, Tensor) and attention_mask.ndim == 2 else None
         if position_ids is None:
             position_ids = positions_of(embedded, padding_mask, cache)
         masks = attention_mask
@@ -256,7 +258,7 @@ class IberisModel(IberisPreTrainedModel):
         return BaseModelOutputWithPast(x, hidden_states=hidden_states, **{CACHE: cache if use_cache else None})
 
 
-def positions_of(embedded: torch.Tensor, mask: torch.Tensor | None, cache: Cache | None) -> torch.Tensor:
+def positions_of(embedded: Tensor, mask: Tensor | None, cache: Cache | None) -> Tensor:
     """The place of each token among those that are no padding, [B or 1, T]. mask: [B, cached + T]."""
     length = embedded.shape[1]
     if mask is not None:
@@ -288,18 +290,18 @@ class IberisForCausalLM(IberisPreTrainedModel, GenerationMixin):
 
     def forward(
         self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | dict[str, torch.Tensor | None] | None = None,
-        position_ids: torch.Tensor | None = None,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | dict[str, Tensor | None] | None = None,
+        position_ids: Tensor | None = None,
         past_key_values: Cache | None = None,
-        inputs_embeds: torch.Tensor | None = None,
-        labels: torch.Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
         use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
-        logits_to_keep: int | torch.Tensor = 0,
+        logits_to_keep: int | Tensor = 0,
         return_dict: bool | None = None,
         cache: Cache | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> CausalLMOutputWithPast | tuple:
         """labels: [B, T], -100 is ignored. logits_to_keep: of how many last tokens (0: all), or of which."""
         outputs = self.transformer(

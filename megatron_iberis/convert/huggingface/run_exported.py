@@ -1,9 +1,9 @@
-"""Runs an exported model as somebody who has only transformers would; started by comparison.py as a program of its own.
+"""Runs an exported model as somebody who has only transformers would; comparison.py starts it as its own process.
 
     python -c "<this file>" MODEL REQUEST ANSWER
 
-REQUEST and ANSWER are safetensors files: ids and attention mask in; out the logits, of one pass and of two passes on a
-cache, computed in fp32 and in the dtype of the files. The texts in REQUEST's metadata come back as ids.
+REQUEST and ANSWER are safetensors files: ids and attention mask in; out the logits, of one pass and of two passes on
+a cache, computed in fp32 and in the dtype of the files. The texts in REQUEST's metadata come back as ids.
 """
 
 import json
@@ -22,7 +22,7 @@ asked = load_file(request)
 ids, mask = asked["ids"], asked["mask"]
 with safe_open(request, framework="pt") as file:
     texts = json.loads(file.metadata()["texts"])
-tokenizer = AutoTokenizer.from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
 told = {"ids": json.dumps([tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts])}
 logits = {}
 for name, dtype in (("fp32", torch.float32), ("stored", "auto")):

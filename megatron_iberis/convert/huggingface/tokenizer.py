@@ -1,10 +1,12 @@
-"""A tokenizer of ours as a `tokenizer.json` of the tokenizers package: the very same ids for every text.
+"""A tokenizer of ours as a `tokenizer.json` of the tokenizers package: the very same ids.
 
-* SentencePiece BPE: a BPE over characters. Every way in which a piece falls into two others is a merge, and the piece's
-  score is its rank; what has no piece is spelled in byte pieces.
+* SentencePiece BPE: a BPE over characters. Every way in which a piece falls into two others is a merge, and the
+  piece's score is its rank; what has no piece is spelled in byte pieces.
 * SentencePiece unigram, and tiktoken's BPE: over bytes, each written as a character (GPT-2's table). For unigram that
   keeps "<0x0A>" typed in a text apart from the byte piece of that name.
 * Spaces stand in the pieces as they are, so that a U+2581 in the text stays what it is.
+* SentencePiece adds up unigram weights in fp32 and the tokenizers package in fp64. Where two ways to split a text
+  weigh the same but for that rounding, each may take another: 14 of 2.8 million tokens of books and articles.
 * Text is opened by bos, as every document in training is.
 * The specials are recognised where a text spells them: transformers cannot be kept from it but with
   `split_special_tokens=True`. (The chat template spells none that a message holds.)
@@ -39,6 +41,17 @@ def fast_tokenizer(tokenizer: Tokenizer) -> FastTokenizer:
         single=f"{BOS} $A", pair=f"{BOS} $A {BOS}:1 $B:1", special_tokens=[(BOS, tokenizer.bos_id)]
     )
     return fast
+
+
+def same_ids(tokenizer: Tokenizer, text: str, ids: Sequence[int]) -> bool:
+    """Whether `ids` are what `tokenizer` makes of `text`; for unigram, or what weighs the same but for rounding."""
+    wanted = tokenizer.encode(text)
+    if list(ids) == wanted or tokenizer.manifest["kind"] != "unigram":
+        return list(ids) == wanted
+    sp, _ = _pieces(tokenizer.model)
+    weights = [sum(sp.get_score(list(way))) for way in (ids, wanted)]
+    rounding = 2**-24 * len(wanted) * abs(weights[1])
+    return tokenizer.decode_bytes(ids) == text.encode() and abs(weights[0] - weights[1]) <= rounding
 
 
 def tokenizer_config(tokenizer: Tokenizer, longest: int) -> dict[str, Any]:

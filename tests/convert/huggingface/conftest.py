@@ -99,7 +99,7 @@ def model(exported: Path) -> Any:
 
 @pytest.fixture(scope="session")
 def theirs(exported: Path) -> Any:
-    return AutoTokenizer.from_pretrained(exported)
+    return AutoTokenizer.from_pretrained(exported, trust_remote_code=True)
 
 
 def load(folder: Path, **settings: Any) -> Any:
