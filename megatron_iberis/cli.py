@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from megatron_iberis.command import Parser, run
 from megatron_iberis.convert.commands import add_convert
 from megatron_iberis.inference.commands import add_bench, add_generate
-from megatron_iberis.serving.commands import add_chat
+from megatron_iberis.serving.terminal.commands import add_chat
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -16,8 +16,8 @@ from tests.support.requests import finish, sequence
 MARGIN = {"fp32": 1e-4, "bf16": 0.5, "int8": 0.01}
 """Of the best logit over the second, above which no batch changes what is chosen. The logits go up to 15.
 
-A row of an int8 product does not depend on its neighbours, but it is rounded to int16 in groups, which makes more of what
-attention, in fp32, rounds otherwise in another batch.
+A row of an int8 product does not depend on its neighbours, but it is rounded to int16 in groups, which makes more of
+what attention, in fp32, rounds otherwise in another batch.
 """
 NAME = "Japanese-English"
 

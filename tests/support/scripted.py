@@ -14,9 +14,9 @@ from megatron_iberis.command import run
 from megatron_iberis.inference.pieces import Finish, Piece, Pieces, Usage
 from megatron_iberis.inference.sampling import Sampling
 from megatron_iberis.inference.text import TextStream
-from megatron_iberis.serving.session import Session
-from megatron_iberis.serving.settings import Settings
-from megatron_iberis.serving.terminal import talk
+from megatron_iberis.serving.terminal.session import Session
+from megatron_iberis.serving.terminal.settings import Settings
+from megatron_iberis.serving.terminal.talk import talk
 from megatron_iberis.tokenizer import SPECIALS, Tokenizer
 
 

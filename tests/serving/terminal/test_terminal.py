@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from megatron_iberis.serving.line_editor import history_file
-from megatron_iberis.serving.session import Session
-from megatron_iberis.serving.settings import Settings
-from megatron_iberis.serving.slash_commands import NAMES, Commands, is_command
-from megatron_iberis.serving.terminal import visible
+from megatron_iberis.serving.terminal.line_editor import history_file
+from megatron_iberis.serving.terminal.session import Session
+from megatron_iberis.serving.terminal.settings import Settings
+from megatron_iberis.serving.terminal.slash_commands import NAMES, Commands, is_command
+from megatron_iberis.serving.terminal.talk import visible
 from tests.support.scripted import Scripted
 from tests.support.tokenizers import small_tokenizer
 from tests.support.typed import ROOT, Typed

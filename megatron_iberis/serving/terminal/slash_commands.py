@@ -9,8 +9,8 @@ from pathlib import Path
 
 from megatron_iberis.config.overrides import suggest
 from megatron_iberis.errors import InputError
-from megatron_iberis.serving import settings
-from megatron_iberis.serving.session import Request, Session
+from megatron_iberis.serving.terminal import settings
+from megatron_iberis.serving.terminal.session import Request, Session
 from megatron_iberis.tokenizer import chat
 
 _COMMAND = re.compile(r"/([A-Za-z][A-Za-z_-]*)(?:\s+(.*))?\s*", re.DOTALL)

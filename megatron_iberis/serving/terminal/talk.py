@@ -17,9 +17,9 @@ from contextlib import closing, contextmanager
 
 from megatron_iberis.command import say_error
 from megatron_iberis.errors import InputError, sentence
-from megatron_iberis.serving.session import Request, Session
-from megatron_iberis.serving.slash_commands import NAMES, Commands, is_command
-from megatron_iberis.serving.worker import Stopped, Worker
+from megatron_iberis.serving.terminal.session import Request, Session
+from megatron_iberis.serving.terminal.slash_commands import NAMES, Commands, is_command
+from megatron_iberis.serving.terminal.worker import Stopped, Worker
 
 # Control characters would move the cursor, or worse: they are shown as their pictures (ESC as U+241B).
 _PICTURES = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t\r"} | {0x7F: 0x2421, 0x0D: None}
@@ -120,7 +120,7 @@ class Terminal:
 
     def run(self) -> int:
         """Until Ctrl-D or /exit; returns the exit code."""
-        from megatron_iberis.serving.line_editor import line_editor  # a pipe does without prompt_toolkit
+        from megatron_iberis.serving.terminal.line_editor import line_editor  # a pipe does without prompt_toolkit
 
         ask = line_editor([f"/{name}" for name in NAMES], self._colour)
         kind = "a chat model" if self.session.is_chat else "a base model: it continues what you write"

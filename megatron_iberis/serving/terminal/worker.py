@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from types import FrameType
 
 from megatron_iberis.inference.pieces import Generator, Piece
-from megatron_iberis.serving.session import Request
+from megatron_iberis.serving.terminal.session import Request
 
 _Queue = SimpleQueue[Piece | BaseException | None]
 

@@ -30,14 +30,14 @@ def add_chat(commands: argparse._SubParsersAction[Parser]) -> None:
 
 def _chat(arguments: argparse.Namespace) -> int:
     from megatron_iberis.inference.sampling import Sampling
-    from megatron_iberis.serving.settings import Settings
+    from megatron_iberis.serving.terminal.settings import Settings
 
     settings = Settings(Sampling(**sampling_settings(arguments)), arguments.tokens, arguments.truncate)
 
     from megatron_iberis.inference.generation import ModelGenerator
     from megatron_iberis.inference.load import load_model
-    from megatron_iberis.serving.session import Session
-    from megatron_iberis.serving.terminal import talk
+    from megatron_iberis.serving.terminal.session import Session
+    from megatron_iberis.serving.terminal.talk import talk
 
     model = load_model(arguments.checkpoint, arguments.dtype, arguments.device)
     session = Session(ModelGenerator(model), model.recipe.run.stage == "chat", settings, arguments.system)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from megatron_iberis.errors import InputError
-from megatron_iberis.serving.session import Request, Session
-from megatron_iberis.serving.settings import NAMES, Settings
+from megatron_iberis.serving.terminal.session import Request, Session
+from megatron_iberis.serving.terminal.settings import NAMES, Settings
 from megatron_iberis.tokenizer.chat import render_for_completion
 from tests.support.scripted import Scripted
 from tests.support.tokenizers import small_tokenizer

@@ -11,9 +11,9 @@ import pytest
 
 from megatron_iberis.errors import InputError
 from megatron_iberis.inference.pieces import Piece, Pieces
-from megatron_iberis.serving.session import Session
-from megatron_iberis.serving.settings import Settings
-from megatron_iberis.serving.worker import Stopped, Worker
+from megatron_iberis.serving.terminal.session import Session
+from megatron_iberis.serving.terminal.settings import Settings
+from megatron_iberis.serving.terminal.worker import Stopped, Worker
 from tests.support.scripted import Scripted
 from tests.support.tokenizers import small_tokenizer
 

@@ -15,7 +15,7 @@ from megatron_iberis.config.checks import require
 from megatron_iberis.errors import InputError
 from megatron_iberis.inference.pieces import Generator, Pieces, Usage
 from megatron_iberis.inference.sampling import Sampling
-from megatron_iberis.serving.settings import Settings
+from megatron_iberis.serving.terminal.settings import Settings
 from megatron_iberis.storage.atomic import write_json
 from megatron_iberis.tokenizer import chat
 
