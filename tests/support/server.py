@@ -99,9 +99,9 @@ class Running:
         return [json.loads(one) if one.startswith("{") else one for one in data]
 
     def send(self, path: str, body: dict[str, Any]) -> socket.socket:
-        """A request whose answer is left to be read."""
+        """A request whose answer is left to be read, to the end of the connection."""
         data = json.dumps(body).encode()
-        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=30)
         connection.sendall(f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data)
         return connection

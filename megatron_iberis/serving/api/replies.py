@@ -129,12 +129,14 @@ class Reply:
         yield _event(b"[DONE]")
 
     def _envelope(self, kind: str) -> dict[str, Any]:
+        opened = self.service.thread.opened
+        assert opened is not None
         return {
             "id": f"{self.form.prefix}-{secrets.token_hex(12)}",
             "object": kind,
             "created": int(time.time()),
             "model": self.service.settings.model,
-            "system_fingerprint": f"step-{self.service.opened.step}",
+            "system_fingerprint": f"step-{opened.step}",
             "seed": self.exchange.asks[0].sampling.seed,
         }
 
