@@ -40,6 +40,7 @@ MATRICES = {
     (E, MLP): 16,
     (VOCAB, E): 1,
 }
+LOOKOUT = 0.05  # seconds, after which the threads of a pool, torch's or ours, sleep and disturb no other
 Shape = tuple[int, int]
 Product = Callable[[torch.Tensor], torch.Tensor]
 
@@ -98,19 +99,22 @@ def int8_rate() -> float:
 
 
 def calls(threads: int, tries: int = 500) -> dict[str, float]:
-    """Microseconds of single products whose weights the caches hold, alone and right after torch's threads."""
+    """Microseconds of single products whose weights the caches hold, alone and right after a parallel sum of torch."""
     large = torch.randn(1 << 18)
-    before = {"": lambda: None, ", after torch's threads": lambda: large.add_(1.0)}
     found = {}
     for outputs, inputs in ((16, 32), (256, E), (MLP, E)):
         weight, x = quantize(torch.randn(outputs, inputs)), torch.randn(1, inputs)
         for number in dict.fromkeys((1, threads)):
-            for name, prepare in before.items():
+            for torch_threads in dict.fromkeys((0, 1, threads)):  # 0: nothing before it
+                torch.set_num_threads(torch_threads or threads)
+                time.sleep(LOOKOUT)
                 times = []
                 for _ in range(tries):
-                    prepare()
+                    if torch_threads:
+                        large.add_(1.0)
                     times.append(seconds(lambda x, w=weight, n=number: native.int8_linear(x, w, n), x))
-                found[f"{outputs} x {inputs}, threads: {number}{name}"] = 1e6 * statistics.median(times)
+                after = f", torch's before it: {torch_threads}" if torch_threads else ""
+                found[f"{outputs} x {inputs}, threads: {number}{after}"] = 1e6 * statistics.median(times)
     return found
 
 
@@ -128,6 +132,7 @@ def measure(options: argparse.Namespace) -> tuple[dict[tuple[str, int], list[dic
         reading = max(reading, bandwidth(data))
         for rows in options.rows:
             for name, (_, dtype, _) in chosen.items():
+                time.sleep(LOOKOUT)
                 times = step(models[name], rows, dtype)
                 if number:  # the first warms up
                     found[name, rows].append(times)
