@@ -99,7 +99,7 @@ def int8_rate() -> float:
 
 
 def calls(threads: int, tries: int = 500) -> dict[str, float]:
-    """Microseconds of single products whose weights the caches hold, alone and right after a parallel sum of torch."""
+    """Microseconds of single products of weights in the caches, alone and right after a parallel sum of torch."""
     large = torch.randn(1 << 18)
     found = {}
     for outputs, inputs in ((16, 32), (256, E), (MLP, E)):
