@@ -20,7 +20,8 @@ std::vector<RowTile> quantized(const float* x, int64_t rows, const Int8Matrix& w
   for (int64_t first = 0; first < rows; first += kTile) {
     const auto count = static_cast<int>(std::min<int64_t>(kTile, rows - first));
     const int64_t before = first * weight.groups();
-    tiles.push_back({values.data() + before * weight.group, scales.data() + before, count, weight.group, weight.groups()});
+    int16_t* to = values.data() + before * weight.group;
+    tiles.push_back({to, scales.data() + before, count, weight.group, weight.groups()});
     for (int r = 0; r < count; ++r) kernel.quantize(x + (first + r) * weight.inputs, weight.inputs, tiles.back(), r);
   }
   return tiles;
