@@ -88,7 +88,11 @@ def test_the_evaluation_harness_measures_it(
     exported: Path, theirs: Any, reference: ReferenceIberis, environment: dict[str, str], tmp_path: Path
 ) -> None:
     rows = [
-        {"question": "The ferry leaves the harbour at", "choices": [" half past six", " dawn", " noon."], "answer": 0},
+        {
+            "question": "The ferry leaves the harbour at",
+            "choices": [" half past six", " dawn", " noon."],
+            "answer": 0,
+        },
         {"question": "朝の港では、", "choices": ["漁師たちが網を", "雨", "She opened"], "answer": 1},
         {"question": "x", "choices": ["y", "zz", " the walnut tree"], "answer": 2},
     ]
