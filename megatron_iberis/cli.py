@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from megatron_iberis.command import Parser, run
 from megatron_iberis.convert.commands import add_convert
-from megatron_iberis.inference.arguments import add_model_arguments, add_sampling_arguments, sampling_settings
+from megatron_iberis.inference.commands import add_bench, add_generate
+from megatron_iberis.serving.terminal.commands import add_chat
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -17,7 +18,9 @@ def main(words: Sequence[str] | None = None) -> int:
         description="Saint Iberis from raw text to a model. Training is started by examples/*.sh.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_generate(commands)
+    add_generate(commands)
+    add_chat(commands)
+    add_bench(commands)
     _add_recipe(commands)
     _add_doctor(commands)
     add_convert(commands)
@@ -26,29 +29,6 @@ def main(words: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognised: {' '.join(rest)}")
     arguments.rest = rest
     return run(lambda: arguments.run(arguments), interrupted="")
-
-
-def _add_generate(commands: argparse._SubParsersAction[Parser]) -> None:
-    command = commands.add_parser("generate", help="continue a prompt with a trained model")
-    add_model_arguments(command)
-    command.add_argument("--prompt", required=True)
-    command.add_argument("--tokens", type=int, default=64, help="at most so many to add (default: 64)")
-    add_sampling_arguments(command, temperature=0.8, top_k=50)
-    command.set_defaults(run=_generate)
-
-
-def _generate(arguments: argparse.Namespace) -> None:
-    from megatron_iberis.inference.generation import ModelGenerator
-    from megatron_iberis.inference.load import load_model
-    from megatron_iberis.inference.sampling import Sampling
-
-    sampling = Sampling(**sampling_settings(arguments))
-    generator = ModelGenerator(load_model(arguments.checkpoint, arguments.dtype, arguments.device))
-    prompt = [generator.tokenizer.bos_id, *generator.tokenizer.encode(arguments.prompt)]
-    print(arguments.prompt, end="", flush=True)
-    for piece in generator.generate(prompt, sampling, arguments.tokens):
-        print(piece.text, end="", flush=True)
-    print()
 
 
 def _add_recipe(commands: argparse._SubParsersAction[Parser]) -> None:

@@ -29,7 +29,7 @@ def test_help_answers_within_a_second_and_without_torch() -> None:
         started = time.perf_counter()
         said = iberis("--help")
         seconds.append(time.perf_counter() - started)
-    for command in ("generate", "recipe", "doctor", "convert"):
+    for command in ("generate", "chat", "recipe", "doctor", "convert"):
         assert command in said
     assert min(seconds) < 1.0
     code = (

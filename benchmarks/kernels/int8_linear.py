@@ -1,4 +1,4 @@
-"""Products with int8 weights at the shapes of d12, beside torch's own of fp32, bf16 and int8: what decoding can reach.
+"""Products with int8 weights at the shapes of d12, beside torch's of fp32, bf16 and int8: what decoding can reach.
 
     python benchmarks/kernels/int8_linear.py [--rows 1 4 8 16] [--threads 2] [--rounds 9] [--without fp32 int8pack]
 
@@ -98,7 +98,7 @@ def int8_rate() -> float:
 
 
 def overheads(threads: int, tries: int = 2000) -> dict[str, float]:
-    """Microseconds: of an almost empty call, of handing work to threads, of the same product after torch's threads."""
+    """Microseconds: of an almost empty call, of a small product in one thread and more, after torch's threads too."""
     tiny, small, x = quantize(torch.randn(16, 32)), quantize(torch.randn(256, E)), torch.randn(1, E)
     large = torch.randn(1 << 18)
 

@@ -1,6 +1,6 @@
 """Each operation of megatron_iberis/kernels beside its reference: forward + backward, milliseconds.
 
-    python benchmarks/kernels.py [--operation attention convolution loss] [--dtype fp32 bf16] [--device cpu]
+    python benchmarks/kernels/training.py [--operation attention convolution loss] [--dtype fp32 bf16] [--device cpu]
 
 The two take turns, so that whatever else the machine does meets both; medians are printed, and the median of the
 rounds' ratios. The shapes are those of one layer of a small model (width 256, batch 4 x 512, vocabulary 8192);

@@ -21,6 +21,13 @@ constexpr int kRowsAtATime = 4;
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(packed), 16));
 }
 
+// Two numbers of a row for all outputs.
+[[IBERIS_TARGET]] inline __m256i both(const int16_t* pair) {
+  int32_t bits;
+  std::memcpy(&bits, pair, sizeof(bits));
+  return _mm256_set1_epi32(bits);
+}
+
 template <int kRows, int kGroup>
 struct Avx2 {
   // One group: values [group / 2, kBlock, 2], scales [kBlock]; x [rows, group], its scales [rows]; adds to out.
@@ -29,16 +36,15 @@ struct Avx2 {
     __m256i dots[kRows][2];
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r) dots[r][0] = dots[r][1] = _mm256_setzero_si256();
-    for (int pair = 0; pair < kGroup / 2; ++pair, values += 2 * kBlock) {
+    for (int i = 0; i < kGroup; i += 2, values += 2 * kBlock) {
+      prefetch_next_page(values);
       const __m256i low = widened(values);
       const __m256i high = widened(values + kBlock);
 #pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) {
-        int32_t two;
-        std::memcpy(&two, x + r * kGroup + 2 * pair, sizeof(two));
-        const __m256i both = _mm256_set1_epi32(two);
-        dots[r][0] = _mm256_add_epi32(dots[r][0], _mm256_madd_epi16(low, both));
-        dots[r][1] = _mm256_add_epi32(dots[r][1], _mm256_madd_epi16(high, both));
+        const __m256i two = both(x + r * kGroup + i);
+        dots[r][0] = _mm256_add_epi32(dots[r][0], _mm256_madd_epi16(low, two));
+        dots[r][1] = _mm256_add_epi32(dots[r][1], _mm256_madd_epi16(high, two));
       }
     }
 #pragma GCC unroll 4

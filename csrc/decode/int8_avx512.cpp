@@ -14,6 +14,13 @@
 namespace iberis {
 namespace {
 
+// Two numbers of a row for all outputs.
+[[IBERIS_TARGET]] inline __m512i both(const int16_t* pair) {
+  int32_t bits;
+  std::memcpy(&bits, pair, sizeof(bits));
+  return _mm512_set1_epi32(bits);
+}
+
 template <int kRows, int kGroup>
 struct Avx512 {
   [[IBERIS_TARGET]] static void multiply(const RowTile& rows, const WeightBlock& weights, float* out) {
@@ -25,14 +32,11 @@ struct Avx512 {
       __m512i dots[kRows];
 #pragma GCC unroll 16
       for (int r = 0; r < kRows; ++r) dots[r] = _mm512_setzero_si512();
-      for (int pair = 0; pair < kGroup / 2; ++pair, values += 2 * kBlock) {
+      for (int i = 0; i < kGroup; i += 2, values += 2 * kBlock) {
+        prefetch_next_page(values);
         const __m512i w = _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(values)));
 #pragma GCC unroll 16
-        for (int r = 0; r < kRows; ++r) {
-          int32_t two;
-          std::memcpy(&two, x + r * kGroup + 2 * pair, sizeof(two));
-          dots[r] = _mm512_dpwssd_epi32(dots[r], w, _mm512_set1_epi32(two));
-        }
+        for (int r = 0; r < kRows; ++r) dots[r] = _mm512_dpwssd_epi32(dots[r], w, both(x + r * kGroup + i));
       }
       const auto* packed = reinterpret_cast<const __m256i*>(weights.scales + g * kBlock);
       const __m512i wide = _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(packed)), 16);

@@ -80,6 +80,13 @@ extern const Int8Kernel kAvx512Int8;
   }
 }
 
+// What lies a page ahead: the hardware's own prefetching stops at the end of a page, and many rows keep the CPU too busy
+// to run far enough ahead by itself.
+[[gnu::always_inline]] inline void prefetch_next_page(const int8_t* values) {
+  constexpr int kPage = 4096;
+  __builtin_prefetch(values + kPage);
+}
+
 using Multiply = void (*)(const RowTile&, const WeightBlock&, float*);
 
 // table[n - 1] for n rows; Version<n, group>::multiply are the functions.

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from megatron_iberis.checkpoint import files, verify
 from megatron_iberis.config import Recipe, load_recipe
@@ -87,6 +88,14 @@ class CheckpointWeights:
         """Lets go of the folder; nothing can be read any more that was not read before."""
         self.weights = TensorFiles([])
         self._held.close()
+
+
+def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Writes a safetensors file that may be read by whom any new file may: the library's own is its owner's alone."""
+    path.touch()
+    mode = path.stat().st_mode
+    save_file(dict(tensors), path)
+    path.chmod(mode)
 
 
 def whole_checkpoint(path: Path) -> Path:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 
 from megatron_iberis.checkpoint import files
 from megatron_iberis.checkpoint.verify import describe, write_manifest
+from megatron_iberis.checkpoint.weights import save_tensors
 from megatron_iberis.config import Recipe, save_recipe
 from megatron_iberis.errors import InputError
 from megatron_iberis.run_folder import RECIPE, TOKENIZER
@@ -47,9 +47,7 @@ def save_weights(
         with new_folder(Path(folder)) as partial:
             write_json(partial / files.STATE, state)
             for number, shard in enumerate(_shards(weights)):
-                path = partial / f"model-{number:05d}.safetensors"
-                save_file(shard, path)
-                path.chmod((partial / files.STATE).stat().st_mode)  # safetensors writes for its owner alone
+                save_tensors(shard, partial / f"model-{number:05d}.safetensors")
             save_recipe(recipe, partial / RECIPE)
             tokenizer.save(partial / TOKENIZER)
             written = sorted(path for path in partial.rglob("*") if path.is_file())

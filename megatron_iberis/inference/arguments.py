@@ -7,6 +7,8 @@ from typing import Any
 
 from megatron_iberis.command import path_argument
 
+KINDS = ("fp32", "bf16", "int8")
+"""What weights may be kept as (`load.Kind`)."""
 _SAMPLING = {
     "temperature": (float, "0: the likeliest token each time"),
     "top_k": (int, "only so many of the likeliest tokens; 0: all"),
@@ -22,9 +24,7 @@ def add_model_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--checkpoint", type=path_argument, required=True, help="a run folder, or one of its checkpoints"
     )
-    command.add_argument(
-        "--dtype", choices=["fp32", "bf16", "int8"], help="of the weights (default: bf16 on a GPU, fp32 on a CPU)"
-    )
+    command.add_argument("--dtype", choices=KINDS, help="of the weights (default: bf16 on a GPU, fp32 on a CPU)")
     command.add_argument("--device", choices=["cpu", "cuda"], help="default: the GPU where there is one")
 
 

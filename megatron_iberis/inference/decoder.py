@@ -21,11 +21,11 @@ import torch.nn.functional as F
 
 from megatron_iberis.config import ModelConfig
 from megatron_iberis.inference.steps import Step
+from megatron_iberis.kernels.huge_pages import on_huge_pages
+from megatron_iberis.kernels.int8_linear import int8_linear, quantize
 
 Linear = Callable[[torch.Tensor], torch.Tensor]
 """[N, inputs] -> [N, outputs]."""
-FORMATS = ("fp32", "bf16", "int8")
-"""What weights may be kept as."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Decoder:
     """The model of a resolved config.
 
     weights: full tensors by upstream's names. dtype: of activations and state. body, head: what the matrices of the
-    layers and the head are kept as, one of FORMATS; by default as dtype says. int8 is for CPUs.
+    layers and the head are kept as, fp32, bf16 or int8; by default as dtype says. int8 is for CPUs.
     """
 
     def __init__(
@@ -72,6 +72,8 @@ class Decoder:
         head: str | None = None,
     ) -> None:
         self.config, self.dtype, self.device = config, dtype, torch.device(device)
+        self.matrix_bytes = 0
+        """What a step reads of the weights: all but the embedding, of which it looks up a few rows."""
 
         def matrix(kept_as: str | None, *names: str) -> Linear:
             joined = torch.cat([weights[f"{name}.weight"].to(torch.float32) for name in names])
@@ -97,11 +99,14 @@ class Decoder:
 
     def _linear(self, weight: torch.Tensor, kept_as: str | None) -> Linear:
         if kept_as == "int8":
-            from megatron_iberis.kernels.int8_linear import int8_linear, quantize
-
-            return partial(int8_linear, weight=quantize(weight))
+            packed = quantize(weight)
+            self.matrix_bytes += packed.nbytes
+            return partial(int8_linear, weight=packed)
         dtype = {None: self.dtype, "fp32": torch.float32, "bf16": torch.bfloat16}[kept_as]
         kept = weight.to(self.device, dtype)
+        if self.device.type == "cpu":
+            kept = on_huge_pages(kept)
+        self.matrix_bytes += kept.nbytes
         if dtype == self.dtype:
             return partial(F.linear, weight=kept)
         return lambda x: F.linear(x.to(dtype), kept).to(x.dtype)

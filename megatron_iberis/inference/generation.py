@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from megatron_iberis.inference.engine import Engine, Request
 from megatron_iberis.inference.load import LoadedModel
-from megatron_iberis.inference.pieces import Piece, Usage
+from megatron_iberis.inference.pieces import Piece, Pieces, Usage
 from megatron_iberis.inference.sampling import Sampling
 from megatron_iberis.inference.text import TextStream
 from megatron_iberis.inference.tools import ToolUse
@@ -30,28 +30,30 @@ class ModelGenerator:
 
     def generate(
         self, prompt: list[int], sampling: Sampling, max_tokens: int, stop: Sequence[str] = (), tools: bool = False
-    ) -> Iterator[Piece]:
+    ) -> Pieces:
         """As `pieces.Generator.generate`."""
         stream = TextStream(self.tokenizer, stop)
         forced = ToolUse(self.tokenizer).push if tools else (lambda token: ())
         request = self.engine.submit(prompt, sampling, max_tokens, stop_ids(self.tokenizer), forced=forced)
-        return self._pieces(request, stream)
+        pieces = self._pieces(request, stream)
+        next(pieces)  # from here on, closing it cancels the request
+        return pieces
 
     def complete(self, text: str, max_tokens: int, sampling: Sampling) -> str:
         """What follows a text, to the end of the document at most."""
         prompt = [self.tokenizer.bos_id, *self.tokenizer.encode(text)]
         return "".join(piece.text for piece in self.generate(prompt, sampling, max_tokens))
 
-    def _pieces(self, request: Request, stream: TextStream) -> Iterator[Piece]:
+    def _pieces(self, request: Request, stream: TextStream) -> Pieces:
         started, first = time.perf_counter(), 0.0
         try:
+            yield Piece("")
             while request.finish is None and not stream.stopped:
                 tokens = [token.id for _, token in self.engine.step()]
                 first = first or (time.perf_counter() - started if tokens else 0.0)
                 ids = tokens[:-1] if request.finish == "stop" else tokens
                 text = "".join(map(stream.push, ids))
-                if ids:
-                    yield Piece(text, ids)
+                yield Piece(text, ids)  # empty while the prompt is read: the answer can be given up then
         finally:
             self.engine.cancel(request)
         if request.error:

@@ -16,7 +16,6 @@ from megatron_iberis.tokenizer import Tokenizer
 
 Kind = Literal["fp32", "bf16", "int8"]
 """What weights are kept as. int8: activations and state in fp32, on a CPU."""
-KINDS: tuple[Kind, ...] = ("fp32", "bf16", "int8")
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,8 @@ class Usage:
 class Piece:
     """A step of an answer: the text that can be shown now, and the tokens that came, which may be ahead of it.
 
+    Both may be empty, as in the steps that read the prompt: between any two pieces the answer can be given up.
+
     The last piece of an answer, and no other, has `finish` and `usage`; what was held back until then is its text.
     """
 

@@ -5,7 +5,7 @@
 * A draw is a function of its distribution and of (seed, sample, position) alone, by Philox, a counter-based
   generator: whatever else is in the batch, and on whatever machine, the same random number falls to it.
 * Log-probabilities are those of the model's own distribution, before any of the above, as OpenAI's and vLLM's are.
-* The work is numpy's, in fp64 from the first sum on, on the few candidates that top_k and top_p leave.
+* The work is numpy's, in fp64 from the first sum on, on the candidates that top_k leaves. No torch is imported.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
-import torch
 
 from megatron_iberis.config.checks import Above, AtLeast, AtMost, check_bounds
 from megatron_iberis.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 LARGEST_BIAS = 100
 _LARGEST_SEED = 2**63 - 1  # a seed is an int64, as OpenAI's
@@ -112,6 +114,8 @@ def filtered(
     logits: torch.Tensor, sampling: Sampling, context: Sequence[int] = (), generated: Sequence[int] = ()
 ) -> torch.Tensor:
     """The distribution that `choose` draws from: log-probabilities fp64 [V], -inf for what is left out."""
+    import torch
+
     adjusted = _adjusted(_array(logits), sampling, context, generated)
     found = np.full(adjusted.shape, -np.inf)
     if sampling.temperature == 0:

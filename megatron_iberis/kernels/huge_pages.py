@@ -1,7 +1,7 @@
 """Weights in memory of huge pages, for reading them is what decoding on a CPU waits for.
 
-Pages of 4 KB cost a walk of the page tables each, in a virtual machine a walk of two: measured there, reading runs at
-half the speed. torch asks for no huge pages and numpy does, for arrays of 4 MB and more; so what is smaller shares one.
+Each page of 4 KB costs a walk of the page tables, in a virtual machine of two: measured there, reading runs at half
+the speed. torch asks for no huge pages; numpy does, for arrays of 4 MB and more, so what is smaller shares one.
 """
 
 from __future__ import annotations

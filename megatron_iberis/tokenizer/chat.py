@@ -122,8 +122,8 @@ def drop_oldest(tokenizer: Tokenizer, messages: Sequence[Message], room: int) ->
             if count <= room:
                 return [*messages[:leading], *messages[leading + first :]]
     raise InputError(
-        f"the last question{' and the system message' if leading else ''} are {count:,} tokens and there is room for "
-        f"{room:,}: shorten them."
+        f"the last question{' with the system message' if leading else ''} is {count:,} tokens long and there is "
+        f"room for {room:,}: shorten it."
     )
 
 

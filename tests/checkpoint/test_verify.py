@@ -115,3 +115,10 @@ def test_latest_takes_a_run_back(run: Path) -> None:
 
 def test_a_run_without_checkpoints_has_none(tmp_path: Path) -> None:
     assert verify.newest_whole(tmp_path / "checkpoints", verify.damage) == (None, [])
+
+
+def test_who_may_read_the_recipe_may_read_the_weights(run: Path) -> None:
+    """safetensors itself writes files for their owner alone."""
+    files = [path for path in (run / "checkpoints" / "step-00000010").iterdir() if path.is_file()]
+    assert any(path.suffix == ".safetensors" for path in files)
+    assert len({path.stat().st_mode for path in files}) == 1

@@ -100,13 +100,27 @@ def test_a_stop_string_ends_the_answer_before_it(model: LoadedModel) -> None:
     assert generator.engine.idle
 
 
-def test_closing_the_answer_cancels_the_request(model: LoadedModel) -> None:
+@pytest.mark.parametrize("read", [0, 1, 3])
+def test_closing_the_answer_cancels_the_request(model: LoadedModel, read: int) -> None:
     generator = ModelGenerator(model)
     pieces = generator.generate([model.tokenizer.bos_id], GREEDY, 30)
-    next(pieces)
-    assert generator.engine.running == 1
-    pieces.close()  # type: ignore[attr-defined]
+    for _ in range(read):
+        next(pieces)
+    assert (generator.engine.running, generator.engine.queued) == ((1, 0) if read else (0, 1))
+    pieces.close()
     assert generator.engine.idle
+
+
+def test_an_answer_can_be_given_up_while_its_prompt_is_read(model: LoadedModel) -> None:
+    generator = ModelGenerator(model, prefill_tokens=4)
+    pieces = generator.generate([model.tokenizer.bos_id] * 20, GREEDY, 5)
+    assert next(pieces) == Piece("", [])
+    assert generator.engine.running == 1
+    pieces.close()
+    assert generator.engine.idle
+    *reading, first = [next(pieces) for pieces in [generator.generate([2] * 20, GREEDY, 5)] for _ in range(5)]
+    assert [piece.ids for piece in reading] == [[]] * 4
+    assert len(first.ids) == 1
 
 
 def scripted(model: LoadedModel, monkeypatch: pytest.MonkeyPatch, ids: list[int]) -> ModelGenerator:

@@ -228,7 +228,7 @@ def test_the_oldest_turns_go_and_no_more_than_needed(
     if fitting:
         assert drop_oldest(tokenizer, [*leading, *turns], room) == [*leading, *fitting[0]]
     else:
-        with pytest.raises(InputError, match=f"{length(ends[-1])} tokens and there is room for {room}"):
+        with pytest.raises(InputError, match=f"{length(ends[-1])} tokens long and there is room for {room}"):
             drop_oldest(tokenizer, [*leading, *turns], room)
 
 

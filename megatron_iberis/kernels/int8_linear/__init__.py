@@ -20,5 +20,4 @@ def int8_linear(x: torch.Tensor, weight: Int8Weight) -> torch.Tensor:
     On a CPU a row's result is the same bits whatever the other rows and the number of threads; a row with an infinity
     or a NaN in it is NaN there. Equal to `reference.int8_linear` up to rounding.
     """
-    implementation = native if x.device.type == "cpu" else portable
-    return implementation.int8_linear(x, weight)
+    return (native if x.is_cpu else portable).int8_linear(x, weight)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
 import torch
 
 from megatron_iberis import _C
@@ -19,10 +20,12 @@ def int8_linear(x: torch.Tensor, weight: Int8Weight, threads: int = 0, kernel: s
     threads: at most so many, by default as many as this process may use; kernel: one of `_C.int8_kernels()`, by
     default the best. Neither changes a bit of the result.
     """
-    wide = x.detach().to(torch.float32).contiguous()
-    y = torch.empty(x.shape[0], weight.shape[0])
-    weight.matrix.multiply(wide.numpy(), y.numpy(), threads or _threads(), kernel)
-    return y.to(x.dtype)
+    narrow = x.dtype != torch.float32  # asked, for conversions that have nothing to do cost more than this call
+    wide = (x.float() if narrow else x).contiguous()
+    y = np.empty((x.shape[0], weight.shape[0]), dtype=np.float32)
+    weight.matrix.multiply(wide.numpy(force=x.requires_grad), y, threads or _threads(), kernel)
+    found = torch.from_numpy(y)
+    return found.to(x.dtype) if narrow else found
 
 
 @cache
