@@ -10,6 +10,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
@@ -194,9 +195,19 @@ def without_a_weight(folder: Path) -> Path:
     return target
 
 
+def with_more_ids(folder: Path) -> Path:
+    weights = CheckpointWeights(folder)
+    model = replace(MODEL, vocab_size=400)
+    kept = {name: tensor[:400] if tensor.shape[0] == 512 else tensor for name, tensor in weights.weights.items()}
+    target = folder.with_name("fewer ids")
+    save_weights(target, recipe_of(model), Tokenizer.load(weights.tokenizer), kept, 1, "a test")
+    return target
+
+
 @pytest.mark.parametrize(
     ("spoil", "arguments", "said"),
     [
+        (with_more_ids, [], "has 480 ids and the model 400: put back the tokenizer"),
         (lambda folder: folder / "nowhere", [], "holds no checkpoint"),
         (damage, [], "does not have the checksum that it was written with"),
         (without_a_weight, [], "lacks the weight lm_head.weight"),
