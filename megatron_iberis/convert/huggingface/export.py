@@ -68,6 +68,11 @@ def _write(
     recipe = checkpoint.recipe
     check_names(checkpoint.weights.shapes(), recipe.model, checkpoint.folder)
     tokenizer = Tokenizer.load(checkpoint.tokenizer)
+    if tokenizer.vocab_size > recipe.model.vocab_size:
+        raise InputError(
+            f"the tokenizer in {checkpoint.tokenizer} has {tokenizer.vocab_size:,} ids and the model "
+            f"{recipe.model.vocab_size:,}: put back the tokenizer that it was trained with."
+        )
     parameters = recipe.model.parameter_count()
     _check_room(folder, parameters * dtype.itemsize + OTHER_FILES)
     padding = 0 if has_padding(tokenizer) else tokenizer.bos_id

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import types
 from collections.abc import Callable
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from megatron_iberis.checkpoint.weights import CheckpointWeights
 from megatron_iberis.checkpoint.weights_only import save_weights
 from megatron_iberis.cli import main
 from megatron_iberis.config import load_recipe
+from megatron_iberis.convert import outgoing
 from megatron_iberis.convert.exported import convert_from_hf
 from megatron_iberis.convert.huggingface import comparison, export
 from megatron_iberis.model.reference import ReferenceIberis
@@ -192,9 +195,19 @@ def without_a_weight(folder: Path) -> Path:
     return target
 
 
+def with_more_ids(folder: Path) -> Path:
+    weights = CheckpointWeights(folder)
+    model = replace(MODEL, vocab_size=400)
+    kept = {name: tensor[:400] if tensor.shape[0] == 512 else tensor for name, tensor in weights.weights.items()}
+    target = folder.with_name("fewer ids")
+    save_weights(target, recipe_of(model), Tokenizer.load(weights.tokenizer), kept, 1, "a test")
+    return target
+
+
 @pytest.mark.parametrize(
     ("spoil", "arguments", "said"),
     [
+        (with_more_ids, [], "has 480 ids and the model 400: put back the tokenizer"),
         (lambda folder: folder / "nowhere", [], "holds no checkpoint"),
         (damage, [], "does not have the checksum that it was written with"),
         (without_a_weight, [], "lacks the weight lm_head.weight"),
@@ -276,6 +289,25 @@ def test_the_code_refuses_a_transformers_that_is_too_old(
     with pytest.raises(ImportError) as error:
         exec(compile(MODELLING.read_text(), MODELLING, "exec"), {"__name__": "modeling_iberis"})
     assert (f"needs transformers 5.18 or newer, and this is {version}" in str(error.value)) == refused
+
+
+@pytest.mark.parametrize("found", ["5.17.3", None])
+def test_a_missing_or_old_transformers_is_said(
+    checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    found: str | None,
+) -> None:
+    def version(name: str) -> str:
+        if found is None:
+            raise PackageNotFoundError(name)
+        return found
+
+    monkeypatch.setattr(outgoing, "version", version)
+    assert to_hf("--input", checkpoint, "--output", tmp_path / "out") == 2
+    assert "pip install 'megatron_iberis[hf]'" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 # The Hub
