@@ -111,6 +111,7 @@ def test_the_card_tells_what_it_is_and_how_exact(exported: Path) -> None:
     recipe = exported / "recipe.toml"
     assert recipe.read_text().strip() in text
     assert load_recipe(recipe).model == MODEL
+    assert "/home/me" not in text, "an export is for others"
 
 
 def test_bf16_of_a_unigram_model_through_the_command(
@@ -253,7 +254,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(
         path.write_bytes(b"half")
         raise error
 
-    monkeypatch.setattr(export, "save_file", fill)
+    monkeypatch.setattr(export, "save_tensors", fill)
     assert to_hf("--input", checkpoint, "--output", tmp_path / "out") == 2
     assert "the disk is full" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
