@@ -1,4 +1,4 @@
-"""The lowest version of transformers that is supported runs the exported model as the newest does."""
+"""The lowest version of transformers that is supported runs exported models and tokenizers as the newest does."""
 
 from __future__ import annotations
 
@@ -30,14 +30,8 @@ def test_the_same_tests_pass_on_the_lowest_version(exported: Path, tmp_path: Pat
     said = re.search(r"< \((\d+), (\d+)\)", (Path(export.__file__).parent / export.MODELLING).read_text())
     assert said is not None
     assert version.split(".")[:2] == list(said.groups()), "the lowest is not what the code says it is"
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "no:cacheprovider",
-        "tests/convert/huggingface/test_exported_model.py",
-    ]
+    tests = [f"tests/convert/huggingface/test_exported_{what}.py" for what in ("model", "tokenizer")]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-4000:]
     assert "[100%]" in done.stdout

@@ -27,7 +27,6 @@ from megatron_iberis.checkpoint.weights_only import save_weights
 from megatron_iberis.cli import main
 from megatron_iberis.config import load_recipe
 from megatron_iberis.convert import outgoing
-from megatron_iberis.convert.exported import convert_from_hf
 from megatron_iberis.convert.huggingface import comparison, export
 from megatron_iberis.model.reference import ReferenceIberis
 from megatron_iberis.tokenizer import Tokenizer
@@ -93,16 +92,6 @@ def test_files_hold_the_weights_bit_for_bit(exported: Path, reference: Reference
     assert {path.stat().st_mode & 0o777 for path in exported.iterdir() if path.is_file()} == {
         0o666 & ~os.umask(os.umask(0o022))
     }
-
-
-def test_it_comes_back_as_it_was(exported: Path, checkpoint: Path, tmp_path: Path) -> None:
-    convert_from_hf(exported, tmp_path / "back")
-    before, after = CheckpointWeights(checkpoint), CheckpointWeights(tmp_path / "back")
-    assert (after.step, after.recipe.model) == (before.step, before.recipe.model)
-    assert before.weights.keys() == after.weights.keys()
-    assert all(torch.equal(before.weights[name], after.weights[name]) for name in before.weights)
-    tokenizers = [Tokenizer.load(each.tokenizer).fingerprint for each in (before, after)]
-    assert tokenizers[0] == tokenizers[1]
 
 
 def test_the_card_tells_what_it_is_and_how_exact(exported: Path) -> None:
