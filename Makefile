@@ -37,7 +37,7 @@ SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=all
 test-native: $(VENV)/installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt setuptools pybind11
 	rm -rf $(NATIVE) && mkdir -p $(NATIVE)
-	cp -r setup.py pyproject.toml README.md LICENSE csrc megatron_iberis tests $(NATIVE)/
+	cp -r setup.py pyproject.toml README.md LICENSE csrc megatron_iberis examples tests $(NATIVE)/
 	rm -f $(NATIVE)/megatron_iberis/_C*.so
 	cd $(NATIVE) && CFLAGS="$(SANITIZE)" CXXFLAGS="$(SANITIZE)" LDFLAGS="$(SANITIZE)" $(abspath $(BIN))/python setup.py -q build_ext --inplace
 	cd $(NATIVE) && ASAN_OPTIONS=detect_leaks=0,quarantine_size_mb=1 \
@@ -62,6 +62,9 @@ format: $(VENV)/installed-dev
 clean:
 	rm -rf $(VENV) build demo *.egg-info megatron_iberis/_C*.so
 
+# The lowest version of transformers that an export runs on: tests/convert/huggingface/test_lowest_transformers.py.
+LOWEST := $(VENV)/transformers-lowest
+
 # Installs again when what is installed would differ: the build files or the C++ sources have changed.
 SOURCES := setup.py pyproject.toml constraints.txt $(wildcard csrc/* csrc/*/*)
 
@@ -73,9 +76,10 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(VENV)/bin/python $(SOURCES)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[hf]'
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	rm -rf $(LOWEST) && $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(LOWEST) transformers==5.18.0
 	@touch $@

@@ -1,4 +1,4 @@
-"""`make demo`: the whole way small. Text -> tokenizer -> token files -> training -> bits per byte -> a few words.
+"""`make demo`: the whole way small. Text -> tokenizer -> token files -> training -> a few words -> Hugging Face.
 
 Every step is one of the project's own commands, shown before it runs. What is already there is not made again, so a
 second `make demo` resumes where the first one stopped. Other text than before, or the same files changed, has a
@@ -20,6 +20,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from megatron_iberis.checkpoint import files
 from megatron_iberis.command import run
 from megatron_iberis.config import load_recipe
 from megatron_iberis.errors import InputError
@@ -58,9 +59,10 @@ def main() -> int:
             prefix = ["--output-prefix", str(folder / "corpus")]
             _python(*tool, *split, "--input", *inputs, "--tokenizer", str(folder / "tokenizer"), *prefix)
         _train(folder)
+        exported = _export(folder)
     except subprocess.CalledProcessError as error:
         return error.returncode
-    _tell(folder)
+    _tell(folder, exported)
     return 0
 
 
@@ -121,6 +123,17 @@ def _train(folder: Path) -> None:
     _run([*words, *_dtype_words()])
 
 
+def _export(folder: Path) -> Path:
+    """The model as a folder for transformers, and what it says there."""
+    run = RunFolder(folder / "run")
+    newest, _ = files.candidates(run.checkpoints)
+    exported = folder / f"hugging-face-{newest[0].name}"
+    if not exported.is_dir():
+        _run(["iberis", "convert", "to-hf", "--input", str(run.path), "--output", str(exported)])
+    _python("examples/exported.py", str(exported), *PROMPTS)
+    return exported
+
+
 def _dtype_words() -> list[str]:
     """fp32 instead of the recipe's bf16 where a CPU is slow in that."""
     import torch
@@ -152,21 +165,24 @@ def _run(words: list[str]) -> None:
         raise subprocess.CalledProcessError(code, command)
 
 
-def _tell(folder: Path) -> None:
+def _tell(folder: Path, exported: Path) -> None:
     """The last block: how good the model is, what it says, where everything lies, what to run next."""
     from megatron_iberis.data.token_files.reader import TokenFile
     from megatron_iberis.evaluation.unigram import unigram_loss
+    from megatron_iberis.inference.generation import ModelGenerator
     from megatron_iberis.inference.load import load_model
+    from megatron_iberis.inference.sampling import Sampling
 
     run_folder = RunFolder(folder / "run")
     model = load_model(run_folder.path)
     train, val = (TokenFile(folder / f"corpus{split}_text_document") for split in ("", "_val"))
     baseline = unigram_loss(train, val, model.tokenizer.token_bytes())
     reached = _last_validation(run_folder.log)["bits_per_byte"]
+    generator = ModelGenerator(model)
     print("\n--- what the model says ---")
     for prompt in PROMPTS:
-        for name, temperature in (("greedy", 0.0), ("sampled", 0.8)):
-            text = model.complete(prompt, NEW_TOKENS, temperature).replace("\n", " ")
+        for name, sampling in (("greedy", Sampling(temperature=0)), ("sampled", Sampling(0.8, top_k=50, seed=0))):
+            text = generator.complete(prompt, NEW_TOKENS, sampling).replace("\n", " ")
             print(f"{name:>8}: {prompt}|{text}")
     print("\n--- how good it is, on text it has not seen ---")
     print(f"   model: {reached:.4f} bits per byte after {model.step} steps")
@@ -176,6 +192,7 @@ def _tell(folder: Path) -> None:
         ("tokenizer", folder / "tokenizer"),
         ("token files", folder / "corpus_text_document.bin"),
         ("checkpoints", run_folder.checkpoints),
+        ("hugging face", exported),
         ("curves", run_folder.tensorboard),
         ("log", run_folder.log),
     ):
@@ -183,7 +200,7 @@ def _tell(folder: Path) -> None:
     print("\n--- what to run next ---")
     print("  . .venv/bin/activate")
     print(f"  tensorboard --logdir {run_folder.tensorboard}")
-    print(f"  iberis generate --checkpoint {run_folder.path} --prompt 'The moon'")
+    print(f"  iberis chat --checkpoint {run_folder.path}")
     print("  deepspeed --num_gpus 2 examples/demo.sh --parallel.tp 2 --run.folder demo/two " + _data_words(folder))
     print("  make demo DATA='your.jsonl more.parquet'")
 

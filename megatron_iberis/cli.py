@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from megatron_iberis.command import Parser, path_argument, run
+from megatron_iberis.command import Parser, run
+from megatron_iberis.convert.commands import add_convert
+from megatron_iberis.inference.commands import add_bench, add_generate
+from megatron_iberis.serving.terminal.commands import add_chat
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -15,35 +18,17 @@ def main(words: Sequence[str] | None = None) -> int:
         description="Saint Iberis from raw text to a model. Training is started by examples/*.sh.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_generate(commands)
+    add_generate(commands)
+    add_chat(commands)
+    add_bench(commands)
     _add_recipe(commands)
     _add_doctor(commands)
+    add_convert(commands)
     arguments, rest = parser.parse_known_args(words)
     if rest and not hasattr(arguments, "overrides"):
         parser.error(f"unrecognised: {' '.join(rest)}")
     arguments.rest = rest
     return run(lambda: arguments.run(arguments), interrupted="")
-
-
-def _add_generate(commands: argparse._SubParsersAction[Parser]) -> None:
-    command = commands.add_parser("generate", help="continue a prompt with a trained model")
-    command.add_argument(
-        "--checkpoint", type=path_argument, required=True, help="a run folder, or one of its checkpoints"
-    )
-    command.add_argument("--prompt", required=True)
-    command.add_argument("--tokens", type=int, default=64, help="how many to add (default: 64)")
-    command.add_argument("--temperature", type=float, default=0.8, help="0: the likeliest token (default: 0.8)")
-    command.add_argument("--seed", type=int, default=42, help="of the draw (default: 42)")
-    command.set_defaults(run=_generate)
-
-
-def _generate(arguments: argparse.Namespace) -> None:
-    from megatron_iberis.inference.load import load_model
-
-    loaded = load_model(arguments.checkpoint)
-    print(
-        arguments.prompt + loaded.complete(arguments.prompt, arguments.tokens, arguments.temperature, arguments.seed)
-    )
 
 
 def _add_recipe(commands: argparse._SubParsersAction[Parser]) -> None:

@@ -1,4 +1,4 @@
-"""The published data sets by name, and how to fetch one: resumable, verified, as many shards as wanted.
+"""The Hugging Face Hub: the published data sets by name, how to fetch one (resumable, verified), how to send a model.
 
 * All files of a set come from one revision, which `source.json` beside them keeps: a download that was stopped goes
   on with that one, even if the set has changed since.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -132,7 +133,7 @@ def _listing(wanted: PublishedSet, revision: str | None) -> tuple[str, list[Remo
         files = [RemoteFile(e.path, e.size, e.lfs.sha256 if e.lfs else e.blob_id) for e in entries]
         return found, [f for f in files if any(fnmatch(Path(f.path).name, pattern) for pattern in wanted.files)]
 
-    found, files = _online(wanted, ask)
+    found, files = _online(wanted.repository, ask)
     return found, sorted(files, key=lambda file: file.path)
 
 
@@ -144,14 +145,47 @@ def _fetch(wanted: PublishedSet, revision: str, file: RemoteFile, output: Path) 
         return Path(hf_hub_download(wanted.repository, file.path, force_download=again, **options))
 
     for again in (False, True):
-        path = _online(wanted, lambda again=again: transfer(again))  # type: ignore[misc]
+        path = _online(wanted.repository, lambda again=again: transfer(again))  # type: ignore[misc]
         if path.stat().st_size == file.size and _digest(path, file.digest) == file.digest:
             return path
     raise InputError(f"{path} is not what {wanted.repository} lists (another hash), twice: try again later.")
 
 
-def _online(wanted: PublishedSet, work: Callable[[], Any]) -> Any:
-    """`work()`, with what can go wrong on the network as an InputError."""
+def check_repository(name: str) -> None:
+    """InputError if `name` is not one that a model's repository on the Hub can have."""
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name, re.ASCII):
+        raise InputError(f"{name!r} is no repository: write it as USER/NAME.")
+
+
+def publish(folder: Path, repository: str) -> str:
+    """Sends all files of `folder` to the model repository, in one commit; returns the commit's address.
+
+    The repository is made if it is not there: a private one. InputError if the network or the Hub refuses.
+    """
+    from huggingface_hub import HfApi
+
+    def send() -> str:
+        api = HfApi()
+        api.create_repo(repository, private=True, exist_ok=True)
+        try:
+            return str(
+                api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Export of a checkpoint")
+            )
+        except RuntimeError as error:  # around what befell one file
+            raise error.__cause__ or error from None
+
+    later = f"send what is in {folder} later, with: hf upload {repository} {folder}"
+    address: str = _online(repository, send, "sent to", later)
+    return address
+
+
+def _online(
+    repository: str,
+    work: Callable[[], Any],
+    what: str = "fetched from",
+    later: str = "run the same command again later; what has come is kept",
+) -> Any:
+    """`work()`, with what can go wrong on the network as an InputError. later: how to do it once that is mended."""
     from huggingface_hub import constants
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HTTPError, LocalEntryNotFoundError
 
@@ -159,15 +193,11 @@ def _online(wanted: PublishedSet, work: Callable[[], Any]) -> Any:
         return work()
     except HfHubHTTPError as error:
         status = error.response.status_code
-        hint = (
-            "it may want a login: set HF_TOKEN" if status in (401, 403, 404) else "run the same command again later"
-        )
-        raise InputError(f"{constants.ENDPOINT} answers {status} for {wanted.repository}: {hint}.") from None
+        hint = "it may want a login: set HF_TOKEN, and " if status in (401, 403, 404) else ""
+        raise InputError(f"{constants.ENDPOINT} answers {status} for {repository}: {hint}{later}.") from None
     except (HTTPError, LocalEntryNotFoundError, EntryNotFoundError, ConnectionError, TimeoutError) as error:
-        raise InputError(
-            f"{wanted.repository} cannot be fetched from {constants.ENDPOINT} ({type(error).__name__}): check the "
-            "network and run the same command again; what has come is kept."
-        ) from None
+        failed = f"{repository} cannot be {what} {constants.ENDPOINT} ({type(error).__name__})"
+        raise InputError(f"{failed}: check the network and {later}.") from None
 
 
 def _digest(path: Path, like: str) -> str:

@@ -19,13 +19,15 @@ namespace iberis {
 namespace py = pybind11;
 using namespace pybind11::literals;
 
-// Without forcecast: integers of any width come in, floats are refused instead of being cut.
-using Int32s = py::array_t<int32_t, py::array::c_style>;
-using Int64s = py::array_t<int64_t, py::array::c_style>;
+// Without forcecast: integers of any width come in, floats are refused instead of being cut. Aligned: the arrays of
+// an .idx file are not, behind its header of 34 bytes, and are copied.
+constexpr int kAsCpp = py::array::c_style | py::detail::npy_api::NPY_ARRAY_ALIGNED_;
+using Int32s = py::array_t<int32_t, kAsCpp>;
+using Int64s = py::array_t<int64_t, kAsCpp>;
 
 // The elements of an array of one dimension; `name` is the argument's.
 template <typename T>
-Span<const T> one_dimensional(const py::array_t<T, py::array::c_style>& array, const char* name) {
+Span<const T> one_dimensional(const py::array_t<T, kAsCpp>& array, const char* name) {
   if (array.ndim() != 1) {
     throw std::invalid_argument(std::string(name) + " must be a one-dimensional array of integers, not one of " +
                                 std::to_string(array.ndim()) + " dimensions.");

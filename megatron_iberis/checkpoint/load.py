@@ -14,13 +14,25 @@ from safetensors.torch import load_file
 from megatron_iberis.checkpoint import files, verify
 from megatron_iberis.checkpoint.snapshot import STATES
 from megatron_iberis.checkpoint.weights import CheckpointWeights, TensorFiles
+from megatron_iberis.errors import InputError
+from megatron_iberis.parallel.agreement import gather_objects
 from megatron_iberis.parallel.node import ranks_on_this_node
 from megatron_iberis.sharding.layout import fill_pieces
 from megatron_iberis.sharding.state import TrainingState
 
 
 class Checkpoint(CheckpointWeights):
-    """A complete checkpoint folder, to go on training from."""
+    """A complete checkpoint folder, to go on training from. Raises InputError when it holds weights only."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        if self.weights_only:
+            raise InputError(
+                f"{folder} holds weights and nothing of a training that could be resumed: start a new run from them, "
+                f"with --run.start_from {folder} and another --run.folder."
+            )
+        if "optimizer_step" not in self.state:
+            raise InputError(f"{folder / files.STATE} is damaged: use an older checkpoint.")
 
     @property
     def optimizer_step(self) -> int:
@@ -56,17 +68,16 @@ def newest_to_resume(root: Path) -> tuple[Path | None, list[str]]:
     so that one which is not whole on every node's disk is damaged for all. The second result says why newer ones
     were passed over. Raises InputError when none is whole.
     """
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-
-    def damage_on_any_rank(folder: Path) -> str | None:
-        own = verify.damage(folder, lambda names: names[local :: ranks_on_this_node()])
-        found: list[str | None] = [None] * dist.get_world_size()
-        dist.all_gather_object(found, own)
-        return next((problem for problem in found if problem), None)
-
     listing = [files.candidates(root)]
     dist.broadcast_object_list(listing)
     return verify.newest_whole(root, damage_on_any_rank, listing[0])
+
+
+def damage_on_any_rank(folder: Path, checksums: verify.Choice = list) -> str | None:
+    """`verify.damage` as seen by all ranks, which call this together; those of a node share the reading."""
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    own = verify.damage(folder, lambda names: list(checksums(names))[local :: ranks_on_this_node()])
+    return next((problem for problem in gather_objects(own) if problem), None)
 
 
 class _Part(Mapping[str, torch.Tensor]):

@@ -16,7 +16,14 @@ from megatron_iberis.tokenizer import Tokenizer
 
 _REFUSED = ("model.", "train.batch_tokens", "train.seed")
 """By which the weights have another shape, or a step's place in the data another meaning."""
-_UNTOLD = ("run.", "data.tokenizer", "train.target_flops", "train.tokens_per_parameter")
+_UNTOLD = (
+    "run.folder",
+    "run.resume",
+    "run.start_from",
+    "data.tokenizer",
+    "train.target_flops",
+    "train.tokens_per_parameter",
+)
 """The folder may have been moved; the tokenizer itself is compared; the last two come to train.steps."""
 
 

@@ -26,11 +26,11 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 import torch.distributed as dist
-from safetensors.torch import save_file
 
 from megatron_iberis.checkpoint import files
 from megatron_iberis.checkpoint.snapshot import Snapshot, take_snapshot
 from megatron_iberis.checkpoint.verify import Record, describe, write_manifest
+from megatron_iberis.checkpoint.weights import save_tensors
 from megatron_iberis.config import Recipe, save_recipe
 from megatron_iberis.errors import InputError
 from megatron_iberis.parallel.agreement import raise_on_any_rank
@@ -175,7 +175,7 @@ class CheckpointWriter:
             own["rng"] = snapshot.random_state
         paths = [partial / f"{name}.safetensors" for name in own]
         for path, tensors in zip(paths, own.values(), strict=True):
-            save_file(tensors, path)
+            save_tensors(tensors, path)
             self._on_progress()
         if self.lead:
             paths += self._write_small(partial, snapshot)

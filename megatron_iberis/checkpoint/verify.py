@@ -20,11 +20,18 @@ from megatron_iberis.storage.atomic import write_json
 from megatron_iberis.storage.hashing import hash_file
 
 Record = dict[str, Any]
+Choice = Callable[[list[str]], Iterable[str]]
+"""Picks the files to read through out of the names of all."""
 
 
 def weights(names: list[str]) -> Iterable[str]:
     """For `damage`: what a model that is not trained on reads."""
     return [name for name in names if not name.startswith("optimizer-")]
+
+
+def none(names: list[str]) -> Iterable[str]:
+    """For `damage`: sizes alone are compared."""
+    return []
 
 
 def describe(path: Path) -> Record:
@@ -37,10 +44,10 @@ def write_manifest(folder: Path, records: Mapping[str, Record]) -> None:
     write_json(folder / files.MANIFEST, {"files": dict(sorted(records.items()))})
 
 
-def damage(folder: Path, checksums: Callable[[list[str]], Iterable[str]] = list) -> str | None:
+def damage(folder: Path, checksums: Choice = list) -> str | None:
     """What is wrong with a checkpoint, in a sentence that names the file; None when it is whole.
 
-    checksums: picks the files to read through out of the names of all; by default all.
+    checksums: which files to read through; by default all.
     """
     try:
         records = json.loads((folder / files.MANIFEST).read_text(encoding="utf-8"))["files"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 from megatron_iberis.config.checks import AtLeast, require
 
@@ -42,10 +42,16 @@ class RunConfig:
     """Folder of recipe, checkpoints, TensorBoard curves and log."""
     resume: bool = False
     """Go on from the folder's latest checkpoint; without one, start at the beginning."""
+    start_from: str = ""
+    """Begin with the weights in this folder (a run, a checkpoint, what `iberis convert` made); empty: a new model."""
+    stage: Literal["base", "chat"] = "base"
+    """What the run makes: a "base" model continues a text, a "chat" model has learned conversations as
+    tokenizer/chat.py renders them. Whoever opens a checkpoint finds it in its recipe."""
 
     def resolved(self) -> RunConfig:
-        """The same with the home folder in the place of a ~ at the start."""
-        return replace(self, folder=os.path.expanduser(self.folder))
+        """The same with the home folder in the place of a ~ at the start of a path."""
+        expand = os.path.expanduser
+        return replace(self, folder=expand(self.folder), start_from=expand(self.start_from))
 
     def check(self) -> None:
         """Raises InputError when there is no folder."""

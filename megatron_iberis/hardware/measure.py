@@ -8,6 +8,7 @@ import time
 import torch
 
 from megatron_iberis.hardware.peaks import Peak, known_gpu_flops
+from megatron_iberis.kernels.huge_pages import on_huge_pages
 from megatron_iberis.parallel.node import cores_of_this_node, ranks_on_this_node
 
 MEASURING_SECONDS = 0.2
@@ -42,6 +43,21 @@ def faster_dtype(device: torch.device) -> str:
     if device.type == "cuda":
         return "bf16"
     return max(("bf16", "fp32"), key=lambda dtype: _measured_flops(device, dtype))
+
+
+def read_bandwidth(device: torch.device) -> float:
+    """Bytes a second that this process reads of this device's memory: the best of some sums."""
+    data = torch.ones(2**28 if device.type == "cuda" else 2**27, device=device)  # no cache holds so much
+    if device.type == "cpu":
+        data = on_huge_pages(data)
+    best = float("inf")
+    for _ in range(8):
+        _wait(device)
+        started = time.perf_counter()
+        data.sum()
+        _wait(device)
+        best = min(best, time.perf_counter() - started)
+    return data.nbytes / best
 
 
 def core_share(threads: int, ranks: int, cores: int) -> float:
@@ -82,11 +98,14 @@ def _product_seconds(size: int, device: torch.device, dtype: str) -> float:
     out = torch.empty_like(a)
     best = float("inf")
     for _ in range(3):
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        _wait(device)
         started = time.perf_counter()
         torch.mm(a, a, out=out)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        _wait(device)
         best = min(best, time.perf_counter() - started)
     return best
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,63 +1,49 @@
-"""A trained model from a checkpoint folder, whole, in this process."""
+"""A trained model from a checkpoint folder, ready to answer in this process."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from megatron_iberis.checkpoint.weights import CheckpointWeights, whole_checkpoint
 from megatron_iberis.config import Recipe
-from megatron_iberis.inference.exact import continue_prompt
-from megatron_iberis.model.iberis import Iberis
-from megatron_iberis.model.initialization import build_model, fill_parameters
-from megatron_iberis.model.parameters import shards
-from megatron_iberis.parallel.groups import ParallelGroups
-from megatron_iberis.parallel.start import start_alone
+from megatron_iberis.errors import InputError
+from megatron_iberis.inference.decoder import Decoder
 from megatron_iberis.tokenizer import Tokenizer
+
+Kind = Literal["fp32", "bf16", "int8"]
+"""What weights are kept as. int8: activations and state in fp32, on a CPU."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
     """A model ready to be asked, with its tokenizer and the recipe that it was trained by."""
 
-    model: Iberis
+    decoder: Decoder
     tokenizer: Tokenizer
     recipe: Recipe
     step: int
-    device: torch.device
-
-    def complete(self, prompt: str, new_tokens: int, temperature: float = 0.0, seed: int = 0) -> str:
-        """The text that follows the prompt, to the end of the document at most.
-
-        temperature 0 takes the likeliest token each time.
-        """
-        ids = continue_prompt(
-            self.model,
-            [self.tokenizer.bos_id, *self.tokenizer.encode(prompt)],
-            new_tokens,
-            self.device,
-            temperature=temperature,
-            seed=seed,
-            sequence_length=self.recipe.model.sequence_length,
-            end=self.tokenizer.bos_id,  # with which the next document begins
-        )
-        return self.tokenizer.decode(i for i in ids if i < self.tokenizer.vocab_size)
 
 
-def load_model(folder: str | Path) -> LoadedModel:
-    """Loads a checkpoint folder, or the latest checkpoint of a run folder, on the GPU where there is one.
+def load_model(folder: str | Path, kind: Kind | None = None, device: str | None = None) -> LoadedModel:
+    """Loads a checkpoint folder, or the newest whole checkpoint of a run folder.
 
-    bf16 on a GPU, fp32 on a CPU. A damaged newest checkpoint is named on standard error, and the one before it is
-    taken. Raises InputError when the folder holds no whole checkpoint.
+    kind: by default bf16 on a GPU, fp32 on a CPU; device: by default the GPU where there is one. A damaged newest
+    checkpoint is named on standard error, and the one before it is taken. Raises InputError when the folder holds no
+    whole checkpoint, or int8 is asked for on a GPU.
     """
-    path = whole_checkpoint(Path(folder))
-    checkpoint = CheckpointWeights(path)
+    checkpoint = CheckpointWeights(whole_checkpoint(Path(folder)))
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if kind == "int8" and place.type != "cpu":
+        raise InputError("int8 weights are for CPUs: take bf16 on a GPU, or the CPU (--device cpu).")
+    kind = kind or ("bf16" if place.type == "cuda" else "fp32")
+    dtype = torch.bfloat16 if kind == "bf16" else torch.float32
     recipe = checkpoint.recipe
-    tokenizer = Tokenizer.load(checkpoint.tokenizer)
-    device = start_alone()
-    model = build_model(recipe.model, ParallelGroups.create())
-    fill_parameters(shards(model), checkpoint.weights)
-    dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    return LoadedModel(model.to(device=device, dtype=dtype).eval(), tokenizer, recipe, checkpoint.step, device)
+    with torch.inference_mode():
+        decoder = Decoder(recipe.model, checkpoint.weights, dtype, place, body=kind, head=kind)
+    loaded = LoadedModel(decoder, Tokenizer.load(checkpoint.tokenizer), recipe, checkpoint.step)
+    checkpoint.close()
+    return loaded

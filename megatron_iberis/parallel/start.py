@@ -45,14 +45,6 @@ def start_process_group(timeout_minutes: float) -> torch.device:
     return device
 
 
-def start_alone() -> torch.device:
-    """A process group of this process only, whatever a launcher may have left in the environment; its device."""
-    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    timeout = _prepare(device, 30)
-    _join_alone(device, timeout)
-    return device
-
-
 def _prepare(device: torch.device, timeout_minutes: float) -> datetime.timedelta:
     timeout = datetime.timedelta(minutes=timeout_minutes)
     set_environment(device.type)

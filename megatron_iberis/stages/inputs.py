@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from megatron_iberis.checkpoint import files
 from megatron_iberis.config import Recipe
 from megatron_iberis.data.mixture import RowLayout, open_mixture, open_validation
 from megatron_iberis.data.rows import ConcatSource, Mixture
 from megatron_iberis.data.token_files.reader import TokenFile
 from megatron_iberis.errors import InputError
+from megatron_iberis.stages.start_from import Start, find_start
 from megatron_iberis.tokenizer import Tokenizer
 
 
@@ -20,6 +22,8 @@ class Inputs:
     tokenizer: Tokenizer
     train: Mixture
     val: ConcatSource | None
+    start: Start | None = None
+    """The weights to begin with, where they are not a new model's."""
 
     @property
     def token_files(self) -> list[TokenFile]:
@@ -28,10 +32,10 @@ class Inputs:
 
 
 def open_inputs(recipe: Recipe) -> Inputs:
-    """Opens tokenizer and token files.
+    """Opens tokenizer and token files, and finds the weights to start from.
 
     Raises InputError when one is missing, damaged, or made with another tokenizer, when a file is too short for
-    a row, and when the run folder holds a run that would be overwritten.
+    a row, when the weights are another model's, and when the run folder holds a run that would be overwritten.
     """
     data, model = recipe.data, recipe.model
     for name, what in (("tokenizer", "the folder of a tokenizer"), ("train", "a token file to train on")):
@@ -43,16 +47,22 @@ def open_inputs(recipe: Recipe) -> Inputs:
             f"the tokenizer in {data.tokenizer} has {tokenizer.vocab_size:,} tokens and model.vocab_size is "
             f"{model.vocab_size:,}: raise model.vocab_size, or train a smaller tokenizer."
         )
+    start = find_start(recipe, tokenizer)
     layout = RowLayout(model.sequence_length, model.vocab_size, recipe.train.seed, data.packing, data.document_mask)
     samples = recipe.train.steps * (recipe.train.batch_tokens // model.sequence_length)
     train = open_mixture(data.train, tokenizer, layout, samples)
     val = open_validation(data.val, tokenizer, layout) if data.val else None
     _refuse_to_overwrite(recipe)
-    return Inputs(tokenizer, train, val)
+    return Inputs(tokenizer, train, val, start)
 
 
 def _refuse_to_overwrite(recipe: Recipe) -> None:
     folder = Path(recipe.run.folder)
+    if (folder / files.STATE).is_file():
+        raise InputError(
+            f"{folder} is a checkpoint, not the folder of a run: start a new run from its weights, with "
+            f"--run.start_from {folder} and another --run.folder."
+        )
     root = folder / "checkpoints"
     if not recipe.run.resume and root.exists() and any(root.iterdir()):
         raise InputError(

@@ -52,7 +52,7 @@ def launch(stage: str, name: str) -> None:
 def steps_done(recipe: Recipe) -> int:
     """The steps after which the run in the recipe's folder has saved itself last; 0 if it has not."""
     newest, _ = files.candidates(RunFolder(recipe.run.folder).checkpoints)
-    return files.step_of(newest[0]) if newest and verify.damage(newest[0], lambda names: []) is None else 0
+    return files.step_of(newest[0]) if newest and verify.damage(newest[0], verify.none) is None else 0
 
 
 def check_processes(recipe: Recipe, processes: int) -> None:

@@ -27,4 +27,4 @@ def run(recipe: Recipe, inputs: Inputs) -> int:
             found.append(Periodic(every.sample_every, write, phase="sampling"))
         return found
 
-    return run_training(recipe, inputs.tokenizer, inputs.train, inputs.token_files, evaluations)
+    return run_training(recipe, inputs.tokenizer, inputs.train, inputs.token_files, evaluations, start=inputs.start)

@@ -34,6 +34,7 @@ from megatron_iberis.resilience.preemption import StopRequest
 from megatron_iberis.resilience.watchdog import Watchdog
 from megatron_iberis.run_folder import RunFolder
 from megatron_iberis.stages.between_steps import Save
+from megatron_iberis.stages.start_from import Start, StartWeights, open_start
 from megatron_iberis.tokenizer import Tokenizer
 from megatron_iberis.training.engine import NEXT_TOKEN, Engine
 from megatron_iberis.training.objectives import Objective
@@ -41,7 +42,6 @@ from megatron_iberis.training.trainer import Periodic, train
 
 Evaluations = Callable[[Engine, Monitor | None], Sequence[Periodic]]
 """What a stage looks at between steps, given the engine, and the monitor on rank 0."""
-Weights = Mapping[str, torch.Tensor]
 Identities = Mapping[str, Mapping[str, Any]]
 
 
@@ -52,7 +52,7 @@ def run_training(
     token_files: Sequence[TokenFile],
     evaluations: Evaluations,
     objective: Objective = NEXT_TOKEN,
-    start_weights: Weights | None = None,
+    start: Start | None = None,
 ) -> int:
     """Trains on this rank to the recipe's end, or until it is asked to stop (SIGTERM); returns the exit code.
 
@@ -61,8 +61,7 @@ def run_training(
 
     source: the samples to train on; its str() is said at the start. token_files: all that the run reads.
     objective: what is minimised.
-    start_weights: full tensors by canonical name that a run without a checkpoint starts from; by default those of
-    a new model.
+    start: the weights that a run without a checkpoint begins with; by default those of a new model.
     """
     device = start_process_group(recipe.parallel.timeout_minutes)
     heartbeat = Heartbeat()
@@ -73,9 +72,11 @@ def run_training(
         torch.manual_seed(recipe.train.seed)  # nothing draws from it today; a run is to have no other start
         identities = {file.prefix: identity(file) for file in token_files}
         checkpoint, notes = _find_checkpoint(recipe, tokenizer, identities)
-        recipe = replace(recipe, run=replace(recipe.run, resume=False))  # so that the saved one starts the same run
+        opened = open_start(start) if start and not checkpoint else None
+        notes += opened.notes if opened else []
+        recipe = _as_recorded(recipe, checkpoint, opened)
         raise_on_any_rank(_prepare_folder(recipe) if dist.get_rank() == 0 else None)
-        engine = _start_engine(recipe, groups, device, heartbeat, checkpoint, start_weights)
+        engine = _start_engine(recipe, groups, device, heartbeat, checkpoint, opened)
         writer = _start_writer(engine, identities)
         first_step = checkpoint.step if checkpoint else 0
         monitor = _start_monitor(engine, str(source), peak, first_step, notes) if peak else None
@@ -113,6 +114,12 @@ def _find_checkpoint(
     return checkpoint, notes
 
 
+def _as_recorded(recipe: Recipe, checkpoint: Checkpoint | None, start: StartWeights | None) -> Recipe:
+    """The recipe that is saved: it starts the same run, from the very weights that this one began with."""
+    start_from = str(start.folder) if start else checkpoint.recipe.run.start_from if checkpoint else ""
+    return replace(recipe, run=replace(recipe.run, resume=False, start_from=start_from))
+
+
 def _prepare_folder(recipe: Recipe) -> str | None:
     """Makes the run's folder with recipe and tokenizer; why that is impossible, or None."""
     folder = RunFolder(recipe.run.folder)
@@ -133,14 +140,16 @@ def _start_engine(
     device: torch.device,
     heartbeat: Heartbeat,
     checkpoint: Checkpoint | None,
-    start_weights: Weights | None,
+    start: StartWeights | None,
 ) -> Engine:
-    """The engine, with the state of the checkpoint where there is one."""
-    engine = Engine(recipe, groups, device, checkpoint.weights if checkpoint else start_weights, heartbeat)
+    """The engine, with the state of the checkpoint where there is one, or else the weights to start from."""
+    source = checkpoint or start
+    engine = Engine(recipe, groups, device, source.weights if source else None, heartbeat)
     if checkpoint:
         checkpoint.restore_optimizer(engine.state)
         checkpoint.restore_random_state()
-        checkpoint.close()
+    if source:
+        source.close()
     return engine
 
 

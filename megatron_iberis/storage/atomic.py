@@ -119,6 +119,32 @@ def rename_together(moves: Iterable[tuple[Path, Path]], remove: Iterable[Path]) 
         sync(folder)
 
 
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill, which takes the name `path` at the end of the block, whole and on the disk.
+
+    Nothing is left when the block raises. FileExistsError when something else has got that name meanwhile.
+    """
+    path = Path(os.path.realpath(path))
+    missing = [parent for parent in path.parents if not parent.exists()]
+    temporary = _beside(path)
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        for part in (*temporary.rglob("*"), temporary):
+            sync(part)
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            for parent in missing:
+                parent.rmdir()
+        raise
+    sync(path.parent)
+
+
 def replace_folder(new: Path, final: Path) -> None:
     """Gives the folder `new`, whose files are synced, the name `final`; what bore it is removed."""
     for folder in (new, *(path for path in new.rglob("*") if path.is_dir())):

@@ -57,6 +57,13 @@ def check_writable(path: str | os.PathLike[str], folder: bool = False) -> None:
         raise InputError(explain(error, path)) from None
 
 
+def check_new(path: str | os.PathLike[str]) -> None:
+    """InputError if a folder cannot be made at `path`, or something is there already. Leaves nothing behind."""
+    if os.path.lexists(path):
+        raise InputError(f"{path} is there already: name a folder that is not.")
+    check_writable(path, folder=True)
+
+
 def _nearest(path: Path) -> Path:
     """`path`, or the nearest above it that is there."""
     return next(place for place in (path.absolute(), *path.absolute().parents) if os.path.lexists(place))

@@ -69,6 +69,11 @@ class Tokenizer(ABC):
         """For another process: its model file travels, nothing that was made of it."""
         return type(self).from_model, (self._model, self.manifest)
 
+    @property
+    def model(self) -> bytes:
+        """The content of the model file."""
+        return self._model
+
     @classmethod
     @abstractmethod
     def from_model(cls, model: bytes, manifest: dict[str, Any]) -> Tokenizer:

@@ -80,18 +80,18 @@ def pretrain_on_a_full_disk(overrides: list[str], broken_rank: int) -> int:
     """Runs on a rank: the second of three checkpoints can't be written by one rank."""
     import torch.distributed as dist
 
-    written = save.save_file
+    written = save.save_tensors
 
     def full(tensors: Any, path: Path) -> None:
         if "step-00000004" in str(path) and dist.get_rank() == broken_rank:
             raise OSError(28, "No space left on device", str(path))
         written(tensors, path)
 
-    save.save_file = full
+    save.save_tensors = full
     try:
         return pretrain(overrides)
     finally:
-        save.save_file = written
+        save.save_tensors = written
 
 
 @pytest.mark.parametrize("broken_rank", [0, 1])

@@ -35,7 +35,8 @@ def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(root))
     monkeypatch.setattr(demo, "_run", step)
-    monkeypatch.setattr(demo, "_tell", lambda folder: None)
+    monkeypatch.setattr(demo, "_export", lambda folder: folder)
+    monkeypatch.setattr(demo, "_tell", lambda folder, exported: None)
     monkeypatch.setattr(sys, "argv", ["demo", "book.txt"])
     return seen
 

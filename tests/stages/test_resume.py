@@ -98,7 +98,14 @@ def stopped(tmp_path: Path, corpus: Corpus) -> tuple[Path, Recipe]:
 
 
 REFUSED = {"train.batch_tokens", "train.seed"} | {f"model.{f.name}" for f in fields(ModelConfig)}
-UNTOLD = {"run.folder", "run.resume", "data.tokenizer", "train.target_flops", "train.tokens_per_parameter"}
+UNTOLD = {
+    "run.folder",
+    "run.resume",
+    "run.start_from",
+    "data.tokenizer",
+    "train.target_flops",
+    "train.tokens_per_parameter",
+}
 SECTIONS = {section.name: getattr(Recipe(), section.name) for section in fields(Recipe)}
 SETTINGS = [f"{name}.{f.name}" for name, section in SECTIONS.items() if name != "deepspeed" for f in fields(section)]
 

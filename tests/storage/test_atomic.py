@@ -10,6 +10,7 @@ import pytest
 
 from megatron_iberis.storage.atomic import (
     atomic_file,
+    new_folder,
     rename_together,
     replace_folder,
     sync,
@@ -150,3 +151,48 @@ def test_a_folder_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pyt
     replace_folder(tmp_path / "new.partial", tmp_path / "final")
     assert (tmp_path / "final" / "file").read_text() == "new.partial"
     assert [path.name for path in tmp_path.iterdir()] == ["final"]
+
+
+def test_a_new_folder_is_whole_or_not_there(tmp_path: Path) -> None:
+    path = tmp_path / "some" / "where" / "folder"
+
+    def fill(fail: bool) -> None:
+        with new_folder(path) as partial:
+            (partial / "inner").mkdir()
+            (partial / "inner" / "file").write_bytes(b"content")
+            assert not path.exists()
+            if fail:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fill(True)
+    assert list(tmp_path.iterdir()) == [], "the folders above it were made for it alone"
+    (tmp_path / "some").mkdir()
+    fill(False)
+    assert (path / "inner" / "file").read_bytes() == b"content"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_new_folder_replaces_nothing(tmp_path: Path) -> None:
+    """Not even what came to be there while it was filled."""
+    path = tmp_path / "folder"
+
+    def fill() -> None:
+        with new_folder(path) as partial:
+            (partial / "file").write_bytes(b"new")
+            path.mkdir()
+
+    with pytest.raises(FileExistsError, match="folder"):
+        fill()
+    assert list(path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
+def test_a_new_folder_where_folders_cannot_be_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    refuse_sync(monkeypatch, number, folders=True)
+    with new_folder(tmp_path / "folder") as partial:
+        (partial / "file").write_bytes(b"new")
+    assert (tmp_path / "folder" / "file").read_bytes() == b"new"

@@ -15,10 +15,10 @@ def causal_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch
     before = k.shape[0] - q.shape[0]
     q, k, v = (x.permute(1, 2, 0, 3) for x in (q, k, v))  # [B, H, T, D]
     mask = None
-    if before:
+    if before and q.shape[2] > 1:  # a single query sees all
         mask = torch.ones(q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril(before)
     grouped = q.shape[1] != k.shape[1]
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=grouped)
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=not before, enable_gqa=grouped)
     return out.permute(2, 0, 1, 3)
 
 

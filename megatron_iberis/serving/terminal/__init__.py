@@ -1,0 +1,1 @@
+"""`iberis chat`: a model to talk to in the terminal."""
