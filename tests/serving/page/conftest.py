@@ -1,0 +1,61 @@
+"""A headless Chromium on the page, with a scripted server behind it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.serving.page.stub import Stub
+from tests.serving.page.visitor import Visitor
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+
+
+# Closed when this folder's tests are done: Playwright keeps an event loop running in this thread until then.
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium: apt-get install chromium")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="package")
+def running_stub() -> Iterator[Stub]:
+    stub = Stub()
+    yield stub
+    stub.close()
+
+
+@pytest.fixture()
+def stub(running_stub: Stub) -> Stub:
+    running_stub.reset()
+    return running_stub
+
+
+@pytest.fixture()
+def visitors(browser: Any, stub: Stub, tmp_path: Path) -> Iterator[Any]:
+    """A function that opens the page in a profile of its own: `visitors(locale="ja-JP", ...)` -> Visitor."""
+    opened: list[Visitor] = []
+
+    def visit(**options: Any) -> Visitor:
+        opened.append(Visitor(browser, stub, tmp_path, **options))
+        return opened[-1]
+
+    yield visit
+    for visitor in opened:
+        visitor.context.close()
+        assert visitor.errors == [], "the page threw, or its policy stopped something"
+
+
+@pytest.fixture()
+def visitor(visitors: Any) -> Visitor:
+    return visitors()
