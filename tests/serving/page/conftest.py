@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,21 +40,35 @@ def stub(running_stub: Stub) -> Stub:
     return running_stub
 
 
+def blameless(visitor: Visitor) -> None:
+    assert visitor.errors == [], "the page threw, or its policy stopped something"
+
+
 @pytest.fixture()
-def visitors(browser: Any, stub: Stub, tmp_path: Path) -> Iterator[Any]:
+def visitors(browser: Any, stub: Stub) -> Iterator[Any]:
     """A function that opens the page in a profile of its own: `visitors(locale="ja-JP", ...)` -> Visitor."""
     opened: list[Visitor] = []
 
     def visit(**options: Any) -> Visitor:
-        opened.append(Visitor(browser, stub, tmp_path, **options))
+        opened.append(Visitor(browser, stub, **options))
         return opened[-1]
 
     yield visit
     for visitor in opened:
         visitor.context.close()
-        assert visitor.errors == [], "the page threw, or its policy stopped something"
+        blameless(visitor)
+
+
+@pytest.fixture(scope="package")
+def lasting_visitor(browser: Any, running_stub: Stub) -> Iterator[Visitor]:
+    visitor = Visitor(browser, running_stub, go=False, permissions=["clipboard-read", "clipboard-write"])
+    yield visitor
+    visitor.context.close()
 
 
 @pytest.fixture()
-def visitor(visitors: Any) -> Visitor:
-    return visitors()
+def visitor(lasting_visitor: Visitor, stub: Stub) -> Iterator[Visitor]:
+    """Somebody at a desk, English, who was never here. (One browser window for all tests: a new one costs half a second.)"""
+    lasting_visitor.forget()
+    yield lasting_visitor
+    blameless(lasting_visitor)

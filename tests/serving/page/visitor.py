@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 from tests.serving.page.stub import Stub
@@ -12,9 +11,8 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobil
 
 
 class Visitor:
-    def __init__(self, browser: Any, stub: Stub, folder: Path, go: bool = True, prepare: str = "", **options: Any) -> None:
+    def __init__(self, browser: Any, stub: Stub, go: bool = True, prepare: str = "", **options: Any) -> None:
         self.stub = stub
-        self.folder = folder
         options = {"locale": "en-US", "viewport": {"width": 1280, "height": 800}, **options}
         self.context = browser.new_context(**options)
         self.context.set_default_timeout(8000)
@@ -39,6 +37,16 @@ class Visitor:
         # Refused requests are in the console as well; what counts here is the page's own faults and its policy.
         if message.type == "error" and "Failed to load resource" not in message.text:
             self.errors.append(message.text)
+
+    def forget(self) -> None:
+        """The page again, as somebody sees it who was never here."""
+        self.page.goto("about:blank")
+        session = self.context.new_cdp_session(self.page)
+        session.send("Storage.clearDataForOrigin", {"origin": self.stub.url.rstrip("/"), "storageTypes": "all"})
+        session.detach()
+        for seen in (self.errors, self.requests, self.dialogs):
+            seen.clear()
+        self.go()
 
     def go(self) -> None:
         self.page.goto(self.stub.url)

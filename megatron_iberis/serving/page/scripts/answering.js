@@ -1,7 +1,7 @@
 "use strict";
 // Answers that are being written: several at once, each in its conversation, also while another one is shown.
 {
-  const SAVE_EVERY = 1000; // ms
+  const SAVE_EVERY = 250; // ms: what a closed page may lose
   const { api } = iberis;
 
   // Two turns of one role in a row (after an answer that failed) become one: models have learned to alternate.
@@ -47,11 +47,11 @@
     async run(tree, message, model) {
       const [path, body] = request(tree, message, model);
       const controller = new AbortController();
-      const clock = { sent: performance.now(), first: 0, last: 0, pieces: 0 };
+      const clock = { sent: performance.now(), first: 0, last: 0, pieces: 0, saved: 0 };
       const earlier = { completion: message.usage?.completion ?? 0, seconds: message.seconds ?? 0 };
       Object.assign(message, { finish: null, error: undefined, model: model.id });
       this.running.set(message.id, { controller, tree, message });
-      const saving = setInterval(() => this.save(null, message), SAVE_EVERY);
+      const saving = setInterval(() => clock.pieces > clock.saved && this.savePart(message, clock), SAVE_EVERY);
       this.events.changed(message);
       let usage = null;
       let failure = null;
@@ -81,6 +81,11 @@
       message.text += text;
       if (clock.pieces === 1) this.events.changed(message);
       else this.events.grown(message, (clock.pieces - 1) / ((clock.last - clock.first) / 1000));
+    }
+
+    savePart(message, clock) {
+      clock.saved = clock.pieces;
+      this.save(null, message);
     }
 
     async save(conversation, message) {

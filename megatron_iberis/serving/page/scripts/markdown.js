@@ -46,6 +46,7 @@
       ALLOWED_ATTR: ATTRIBUTES,
       ALLOW_DATA_ATTR: false,
       ALLOW_ARIA_ATTR: false,
+      ADD_URI_SAFE_ATTR: ["align", "start"], // the pattern below is asked of every other attribute
       ALLOWED_URI_REGEXP: /^https?:\/\//i,
       RETURN_DOM_FRAGMENT: true,
     });
