@@ -1,7 +1,7 @@
 """The web page of `iberis serve`: one document that holds its styles and scripts, and the headers that keep it safe.
 
-* `page(nonce)` is the whole document. Nothing in it comes from another host, and nothing is fetched beside it: every style
-  and script stands in it, with the nonce that the Content-Security-Policy of the same answer names.
+* `page(nonce)` is the whole document. Nothing in it comes from another host, and nothing is fetched beside it: every
+  style and script stands in it, with the nonce that the Content-Security-Policy of the same answer names.
 * `headers_for(nonce)` is that policy and what goes with it.
 
 There is no build step: `page.html`, `style.css` and `scripts/` are what a browser gets, in the order of SCRIPTS. Of
@@ -59,8 +59,8 @@ def page(nonce: str) -> str:
 def headers_for(nonce: str) -> dict[str, str]:
     """The headers of an answer that holds `page(nonce)`.
 
-    Only scripts and styles with the nonce run, requests go to this server alone, HTML is never made from a string that the
-    sanitiser has not seen (Trusted Types), and a name in a link is not looked up before it is clicked.
+    Only scripts and styles with the nonce run, requests go to this server alone, HTML is never made from a string
+    that the sanitiser has not seen (Trusted Types), and a name in a link is not looked up before it is clicked.
     """
     _check(nonce)
     policy = {
@@ -90,7 +90,9 @@ def headers_for(nonce: str) -> dict[str, str]:
 
 def _check(nonce: str) -> None:
     if not _NONCE.fullmatch(nonce):
-        raise ValueError(f"{nonce!r} is no nonce: give 16 or more characters of base64, such as secrets.token_urlsafe().")
+        raise ValueError(
+            f"{nonce!r} is no nonce: give 16 characters of base64 or more, such as secrets.token_urlsafe()."
+        )
 
 
 def _inlined(parts: list[tuple[str, str]], nonce: str) -> str:

@@ -34,7 +34,7 @@ def running_stub() -> Iterator[Stub]:
     stub.close()
 
 
-@pytest.fixture()
+@pytest.fixture
 def stub(running_stub: Stub) -> Stub:
     running_stub.reset()
     return running_stub
@@ -44,7 +44,7 @@ def blameless(visitor: Visitor) -> None:
     assert visitor.errors == [], "the page threw, or its policy stopped something"
 
 
-@pytest.fixture()
+@pytest.fixture
 def visitors(browser: Any, stub: Stub) -> Iterator[Any]:
     """A function that opens the page in a profile of its own: `visitors(locale="ja-JP", ...)` -> Visitor."""
     opened: list[Visitor] = []
@@ -66,9 +66,9 @@ def lasting_visitor(browser: Any, running_stub: Stub) -> Iterator[Visitor]:
     visitor.context.close()
 
 
-@pytest.fixture()
+@pytest.fixture
 def visitor(lasting_visitor: Visitor, stub: Stub) -> Iterator[Visitor]:
-    """Somebody at a desk, English, who was never here. (One browser window for all tests: a new one costs half a second.)"""
+    """Somebody at a desk, English, who was never here. (One window for all tests: a new one costs half a second.)"""
     lasting_visitor.forget()
     yield lasting_visitor
     blameless(lasting_visitor)

@@ -1,7 +1,7 @@
 """A scripted stand-in for the server: real HTTP on loopback, answers written by the test, every request kept.
 
-It serves the page itself, /health and /v1/models, and plays for each POST the next script of `answers` (the last one again
-when they run out). A script is a list of bytes to send, seconds to wait, or CUT to close the connection in the middle.
+It serves the page itself, /health and /v1/models, and plays for each POST the next script of `answers` (the last one
+again when they run out). A script is a list of bytes to send, seconds to wait, or CUT to close the connection.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
     def allowed(self) -> bool:
         return self.stub.key is None or self.headers.get("Authorization") == f"Bearer {self.stub.key}"
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         self.stub.requests.append(("GET", self.path))
         if self.path == "/":
             nonce = secrets.token_urlsafe(18)
@@ -115,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.json(*refusal(401 if self.path == "/v1/models" else 404, "no"))
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         self.stub.requests.append(("POST", self.path))
         self.stub.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         script = self.stub.next_answer() if self.allowed() else refusal(401, "wrong key")

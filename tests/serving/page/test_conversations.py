@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.serving.page.stub import answer
+from tests.serving.page.stub import answer, piece
 from tests.serving.page.visitor import Visitor
 
 
@@ -115,8 +115,6 @@ def test_conversation_is_renamed_and_removed(visitor: Visitor) -> None:
 
 
 def test_removing_what_is_being_written_leaves_nothing(visitor: Visitor) -> None:
-    from tests.serving.page.stub import piece
-
     visitor.stub.answers = [[piece("a"), *[0.03, piece("b")] * 100]]
     visitor.send("apples", wait=False)
     visitor.until("document.querySelector('.running')")

@@ -1,4 +1,4 @@
-"""The document as bytes: what is vendored is what was published, everything carries the nonce, nothing is of another host."""
+"""The document as text: what is vendored is what was published, all carries the nonce, nothing is of another host."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def test_vendored_file_is_the_published_one(entry: dict[str, str]) -> None:
     content = FOLDER.joinpath("vendor", entry["file"]).read_bytes()
     assert hashlib.sha256(content).hexdigest() == entry["sha256"]
     assert entry["version"].encode() in content[:2000]
-    assert entry["license"] and len(FOLDER.joinpath("vendor", entry["license_file"]).read_text()) > 500
+    assert entry["license"]
+    assert len(FOLDER.joinpath("vendor", entry["license_file"]).read_text()) > 500
 
 
 def test_every_vendored_file_is_listed() -> None:
@@ -60,7 +61,7 @@ def test_page_asks_for_nothing_elsewhere() -> None:
     for tag, attributes in Tags(page(NONCE)).found:
         assert tag not in ("img", "iframe", "object", "embed", "base", "form", "video", "audio"), tag
         for name, value in attributes.items():
-            assert not name.startswith("on") and name not in ("style", "src", "action"), (tag, name)
+            assert not name.startswith(("on", "style", "src", "action")), (tag, name)
             assert name != "href" or (value or "").startswith("data:"), value
     styles = FOLDER.joinpath("style.css").read_text() + FOLDER.joinpath("content.css").read_text()
     assert not re.search(r"@import|url\(|@font-face", styles)
@@ -73,7 +74,9 @@ def test_no_script_ends_its_tag(name: str) -> None:
     # After "<!--" and "<script" a parser of HTML takes the next end tag for text.
     assert not re.search(r"</script|<!--.*<script[\s/>]", text, re.IGNORECASE | re.DOTALL)
     if folder == "scripts":
-        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|style=", text)
+        assert not re.search(
+            r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|style=", text
+        )
         assert len(text.splitlines()) <= 400
 
 
@@ -87,7 +90,9 @@ def test_another_nonce_is_another_document() -> None:
     assert other.replace("b3RoZXItc2l4dGVlbi1ieXRlcw", NONCE) == page(NONCE)
 
 
-@pytest.mark.parametrize("nonce", ["", "short", '"><script>alert(1)</script>', "a" * 15, "with space in it 12345", "x" * 16 + "\n"])
+@pytest.mark.parametrize(
+    "nonce", ["", "short", '"><script>alert(1)</script>', "a" * 15, "with space in it 12345", "x" * 16 + "\n"]
+)
 def test_what_is_no_nonce_is_refused(nonce: str) -> None:
     with pytest.raises(ValueError, match="nonce"):
         page(nonce)
@@ -98,11 +103,14 @@ def test_what_is_no_nonce_is_refused(nonce: str) -> None:
 def test_policy_allows_this_server_and_nothing_else() -> None:
     headers = headers_for(NONCE)
     policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
-    assert policy["default-src"] == policy["base-uri"] == policy["form-action"] == policy["frame-ancestors"] == "'none'"
+    assert (
+        policy["default-src"] == policy["base-uri"] == policy["form-action"] == policy["frame-ancestors"] == "'none'"
+    )
     assert policy["script-src"] == policy["style-src"] == f"'nonce-{NONCE}'"
     assert policy["connect-src"] == "'self'"
     assert policy["img-src"] == "data:"
-    assert "unsafe" not in headers["Content-Security-Policy"] and "http" not in headers["Content-Security-Policy"]
+    assert "unsafe" not in headers["Content-Security-Policy"]
+    assert "http" not in headers["Content-Security-Policy"]
     assert headers["Referrer-Policy"] == "no-referrer"
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["X-DNS-Prefetch-Control"] == "off"
@@ -113,7 +121,8 @@ def test_both_languages_say_everything() -> None:
     text = FOLDER.joinpath("scripts", "texts.js").read_text()
     tables = [re.findall(r'^    (\w+): "(.*)",$', part, re.MULTILINE) for part in text.split("const japanese")]
     english, japanese = (dict(table) for table in tables)
-    assert len(english) > 80 and english.keys() == japanese.keys()
+    assert len(english) > 80
+    assert english.keys() == japanese.keys()
     for key, words in english.items():
         assert set(re.findall(r"\{\w+\}", words)) == set(re.findall(r"\{\w+\}", japanese[key])), key
     used = "".join(FOLDER.joinpath("scripts", name).read_text() for name in SCRIPTS) + page(NONCE)

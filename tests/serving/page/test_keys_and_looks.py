@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -35,7 +36,8 @@ def test_enter_that_confirms_a_conversion_does_not_send(visitor: Visitor) -> Non
     field.dispatch_event("keydown", {"key": "Enter", "keyCode": 13, "isComposing": True, "bubbles": True})
     field.dispatch_event("keydown", {"key": "Enter", "keyCode": 229, "bubbles": True})
     visitor.page.wait_for_timeout(100)
-    assert visitor.stub.bodies == [] and field.input_value() == "日本語"
+    assert visitor.stub.bodies == []
+    assert field.input_value() == "日本語"
     field.press("Enter")
     visitor.ended()
     assert visitor.stub.bodies[0]["messages"][0]["content"] == "日本語"
@@ -53,7 +55,7 @@ def test_escape_that_ends_a_conversion_does_not_stop_an_answer(visitor: Visitor)
     assert "Stopped." in visitor.message(1).inner_text()
 
 
-@pytest.fixture()
+@pytest.fixture
 def phone(visitors: Any) -> Visitor:
     return visitors(locale="ja-JP", **PHONE)
 
@@ -63,7 +65,8 @@ def test_enter_on_a_phone_makes_a_line(phone: Visitor) -> None:
     field.press_sequentially("一")
     field.press("Enter")
     phone.page.keyboard.type("二")
-    assert field.input_value() == "一\n二" and phone.stub.bodies == []
+    assert field.input_value() == "一\n二"
+    assert phone.stub.bodies == []
     assert field.get_attribute("enterkeyhint") == "enter"
     phone.button("送信").tap()
     phone.ended()
@@ -74,7 +77,9 @@ def test_phone_fits(phone: Visitor) -> None:
     long = "|a|b|c|d|e|f|\n|-|-|-|-|-|-|\n|" + "wide|" * 6 + "\n\n```\n" + "x" * 300 + "\n```\n\n" + "y" * 300
     phone.stub.answers = [answer(long)]
     phone.send("z" * 300)
-    width = phone.page.evaluate("[document.documentElement.scrollWidth, document.getElementById('scroller').scrollWidth]")
+    width = phone.page.evaluate(
+        "[document.documentElement.scrollWidth, document.getElementById('scroller').scrollWidth]"
+    )
     assert max(width) <= 390
     send = phone.page.locator("#send").bounding_box()
     assert send["y"] + send["height"] <= 844
@@ -86,7 +91,8 @@ def test_conversations_lie_over_a_phone_and_go_again(phone: Visitor) -> None:
     phone.send("りんご")
     assert not phone.page.locator("#sidebar").is_visible()
     phone.button("会話の一覧を開く").tap()
-    assert phone.page.locator("#sidebar").is_visible() and phone.page.evaluate("document.getElementById('main').inert")
+    assert phone.page.locator("#sidebar").is_visible()
+    assert phone.page.evaluate("document.getElementById('main').inert")
     phone.page.keyboard.press("Escape")
     assert not phone.page.locator("#sidebar").is_visible()
     phone.button("会話の一覧を開く").tap()
@@ -113,18 +119,29 @@ def test_japanese_text_is_set_as_japanese(visitor: Visitor) -> None:
     visitor.stub.answers = [answer("直角と骨。`code`")]
     visitor.send("hello")
     body = visitor.message(1).locator(".body")
-    assert body.get_attribute("lang") == "ja" and visitor.message(0).locator(".body").get_attribute("lang") == "en"
+    assert body.get_attribute("lang") == "ja"
+    assert visitor.message(0).locator(".body").get_attribute("lang") == "en"
     font = body.evaluate("body => getComputedStyle(body).fontFamily")
-    assert font.startswith('"Hiragino Sans"') and "Noto Sans CJK JP" in font
+    assert font.startswith('"Hiragino Sans"')
+    assert "Noto Sans CJK JP" in font
     assert "monospace" in body.locator("code").evaluate("code => getComputedStyle(code).fontFamily")
 
 
-def test_theme_is_the_systems_or_the_chosen_one(visitors: Any) -> None:
+@pytest.fixture
+def in_the_dark(visitor: Visitor) -> Iterator[Visitor]:
+    visitor.page.emulate_media(color_scheme="dark")
+    yield visitor
+    visitor.page.emulate_media(color_scheme="light")
+
+
+def test_theme_is_the_systems_or_the_chosen_one(in_the_dark: Visitor) -> None:
     def background(visitor: Visitor) -> int:
-        script = "getComputedStyle(document.documentElement).backgroundColor.match(/[0-9]+/g).reduce((a, b) => a + +b, 0)"
+        script = (
+            "getComputedStyle(document.documentElement).backgroundColor.match(/[0-9]+/g).reduce((a, b) => a + +b, 0)"
+        )
         return int(visitor.page.evaluate(script))
 
-    visitor = visitors(color_scheme="dark")
+    visitor = in_the_dark
     assert background(visitor) < 120
     visitor.button("Settings").click()
     visitor.page.locator("[data-setting=theme]").select_option("light")
@@ -134,7 +151,7 @@ def test_theme_is_the_systems_or_the_chosen_one(visitors: Any) -> None:
     assert background(visitor) > 700
 
 
-def test_colours_can_be_read(visitors: Any) -> None:
+def test_colours_can_be_read(in_the_dark: Visitor) -> None:
     """Contrast of text and of soft text on its ground, as WCAG 2 counts it: 4.5 at least."""
     script = """() => {
         const style = getComputedStyle(document.documentElement);
@@ -146,24 +163,25 @@ def test_colours_can_be_read(visitors: Any) -> None:
             return 0.2126 * r + 0.7152 * g + 0.0722 * b;
         };
         const grounds = ['--paper', '--side', '--raised', '--tint', '--hover'];
-        const pairs = [...grounds.flatMap((g) => [['--ink', g], ['--soft', g]]), ['--accent', '--paper'], ['--bad', '--paper'],
-            ['--good', '--paper'], ['--on-accent', '--accent']];
+        const pairs = [...grounds.flatMap((g) => [['--ink', g], ['--soft', g]]), ['--on-accent', '--accent'],
+            ['--accent', '--paper'], ['--bad', '--paper'], ['--good', '--paper']];
         return pairs.map(([a, b]) => {
             const [high, low] = [light(a), light(b)].sort((x, y) => y - x);
             return [a, b, (high + 0.05) / (low + 0.05)];
         }).filter(([, , contrast]) => contrast < 4.5);
     }"""
-    for scheme in ("light", "dark"):
-        assert visitors(color_scheme=scheme).page.evaluate(script) == [], scheme
+    for scheme in ("dark", "light"):
+        in_the_dark.page.emulate_media(color_scheme=scheme)
+        assert in_the_dark.page.evaluate(script) == [], scheme
 
 
 def test_every_control_has_a_name(visitor: Visitor) -> None:
     visitor.send("one")
     visitor.message(1).hover()
     visitor.button("Settings").click()
-    nameless = visitor.page.evaluate("""() => [...document.querySelectorAll('button, input, textarea, select')].filter((node) =>
-        !(node.getAttribute('aria-label') || node.innerText || node.labels?.[0]?.innerText) && node.type !== 'file'
-        && node.id !== 'ask-yes').map((node) => node.outerHTML)""")
+    nameless = visitor.page.evaluate("""() => [...document.querySelectorAll('button, input, textarea, select')]
+        .filter((node) => !(node.getAttribute('aria-label') || node.innerText || node.labels?.[0]?.innerText))
+        .filter((node) => node.type !== 'file' && node.id !== 'ask-yes').map((node) => node.outerHTML)""")
     assert nameless == []
 
 
@@ -189,9 +207,16 @@ def test_settings_hold_what_can_be_used(visitor: Visitor) -> None:
     assert visitor.page.locator("[data-setting=maxTokens]").input_value() == "512"
 
 
-def test_broken_settings_are_the_defaults(visitors: Any) -> None:
+def test_broken_settings_are_the_defaults(visitor: Visitor) -> None:
     for stored in ("{", "null", "7", '{"temperature": {"a": 1}, "theme": "<b>", "system": 7, "topK": "x"}'):
-        visitor = visitors(prepare=f"localStorage.setItem('iberis.settings', {stored!r})")
-        visitor.send("one")
-        body = visitor.stub.bodies[-1]
-        assert (body["temperature"], body["top_k"], body["messages"][0]["role"]) == (0.8, 50, "user")
+        visitor.page.evaluate(
+            "stored => { localStorage.setItem('iberis.settings', stored); iberis.settings.load(); }", stored
+        )
+        assert visitor.page.evaluate("iberis.settings.sampling()") == {
+            "temperature": 0.8,
+            "top_p": 1,
+            "top_k": 50,
+            "max_tokens": 512,
+        }
+        visitor.reload()
+        assert visitor.page.locator("#greeting").inner_text() == "What shall we talk about?"

@@ -5,13 +5,18 @@ from __future__ import annotations
 from tests.serving.page.stub import answer, piece
 from tests.serving.page.visitor import Visitor
 
+# How far it is to the end, in pixels.
+LEFT = """(() => {
+    const { scrollHeight, clientHeight, scrollTop } = document.getElementById('scroller');
+    return scrollHeight - clientHeight - scrollTop;
+})()"""
 FILL = """count => {
     const { Tree, newConversation } = iberis.tree;
     const tree = new Tree(Object.assign(newConversation(), { title: 'long' }));
     let parent = null;
     for (let i = 0; i < count; i++) {
-        const text = `Message ${i}. **bold** \\`code\\`\\n\\n- one\\n- two\\n\\n` + 'Some words of a sentence. '.repeat(20) +
-            (i % 5 ? '' : '\\n\\n```python\\nprint(1)\\n```');
+        const text = `Message ${i}. **bold** \\`code\\`\\n\\n- one\\n- two\\n\\n` +
+            'Some words of a sentence. '.repeat(20) + (i % 5 ? '' : '\\n\\n```python\\nprint(1)\\n```');
         parent = tree.add(parent, i % 2 ? 'assistant' : 'user', text, { finish: 'stop' }).id;
     }
     return iberis.store.put(tree.conversation, [...tree.messages.values()]).then(() => tree.conversation.id);
@@ -39,10 +44,7 @@ def opened_long(visitor: Visitor, count: int = 500) -> float:
 def test_500_messages_open_and_answer_quickly(visitor: Visitor) -> None:
     took = opened_long(visitor)
     assert took < 2500, "a quarter of this on an idle machine"
-    left = visitor.page.evaluate(
-        "(() => { const s = document.getElementById('scroller'); return s.scrollHeight - s.clientHeight - s.scrollTop; })()"
-    )
-    assert left < 2, "it opens at its end"
+    assert visitor.page.evaluate(LEFT) < 2, "it opens at its end"
     rich = visitor.page.locator(".message .block").count()
     assert 0 < rich < 400, "what is far away is not drawn"
     # Writing on touches nothing above.
@@ -56,7 +58,8 @@ def test_500_messages_open_and_answer_quickly(visitor: Visitor) -> None:
     visitor.stub.answers = [answer(*["word "] * 60, wait=0.002)]
     visitor.send("one more")
     touched = visitor.page.evaluate("[...touched].sort((a, b) => a - b)")
-    assert touched and touched[0] >= 499, "the last answer loses its place as the last one; nothing before it changes"
+    assert touched
+    assert touched[0] >= 499, "the last answer loses its place as the last one; nothing before it changes"
 
 
 def test_what_is_scrolled_to_is_drawn(visitor: Visitor) -> None:
@@ -72,14 +75,13 @@ def test_what_is_scrolled_to_is_drawn(visitor: Visitor) -> None:
 def test_growing_answer_follows_unless_one_reads_above(visitor: Visitor) -> None:
     visitor.stub.answers = [answer(*["a line\n\n"] * 60), [*[piece("another line\n\n"), 0.01] * 120]]
     visitor.send("one")
-    left = "(() => { const s = document.getElementById('scroller'); return s.scrollHeight - s.clientHeight - s.scrollTop; })()"
-    assert visitor.page.evaluate(left) < 2
+    assert visitor.page.evaluate(LEFT) < 2
     visitor.send("two", wait=False)
     visitor.until("document.querySelector('.running .block:nth-child(12)')")
-    assert visitor.page.evaluate(left) < 120
+    assert visitor.page.evaluate(LEFT) < 120
     visitor.page.locator("#scroller").hover()
     visitor.page.mouse.wheel(0, -600)
-    visitor.until(f"{left} > 300")
+    visitor.until(f"{LEFT} > 300")
     top = visitor.page.evaluate("document.getElementById('scroller').scrollTop")
     visitor.until("document.querySelector('.running .block:nth-child(40)')")
     assert visitor.page.evaluate("document.getElementById('scroller').scrollTop") == top
@@ -88,7 +90,11 @@ def test_growing_answer_follows_unless_one_reads_above(visitor: Visitor) -> None
 
 
 def test_written_blocks_stay_while_an_answer_grows(visitor: Visitor) -> None:
-    visitor.stub.answers = [answer("# Title\n\nFirst.\n\n", *["- item\n"] * 30, "\n\nLast [link].\n\n[link]: https://a.invalid", wait=0.005)]
+    visitor.stub.answers = [
+        answer(
+            "# Title\n\nFirst.\n\n", *["- item\n"] * 30, "\n\nLast [link].\n\n[link]: https://a.invalid", wait=0.005
+        )
+    ]
     visitor.send("go", wait=False)
     visitor.until("document.querySelector('.assistant li:nth-child(3)')")
     visitor.page.evaluate("() => { window.first = document.querySelector('.assistant .block'); }")

@@ -120,13 +120,18 @@ def test_drafts_are_kept_for_each_conversation(visitor: Visitor) -> None:
 
 def test_base_model_continues_a_text(visitor: Visitor) -> None:
     visitor.stub.model["stage"] = "base"
-    visitor.stub.answers = [answer(" a time", " **there**", base=True), answer(" was", base=True), answer(" end", base=True)]
+    visitor.stub.answers = [
+        answer(" a time", " **there**", base=True),
+        answer(" was", base=True),
+        answer(" end", base=True),
+    ]
     visitor.reload()
     assert "base model" in notices(visitor)
     visitor.send("Once upon")
     assert visitor.stub.requests[-1] == ("POST", "/v1/completions")
     body: dict[str, Any] = visitor.stub.bodies[-1]
-    assert body["prompt"] == "Once upon" and "messages" not in body
+    assert body["prompt"] == "Once upon"
+    assert "messages" not in body
     assert visitor.message(1).locator(".body").evaluate("body => body.textContent") == " a time **there**"
     visitor.button("Continue").click()
     visitor.until("document.querySelector('.assistant .body').textContent === ' a time **there** was'")

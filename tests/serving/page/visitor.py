@@ -67,7 +67,7 @@ class Visitor:
             self.ended()
 
     def until(self, condition: str, seconds: float = 8) -> None:
-        """Waits for a condition of JavaScript. (Playwright's own way evaluates strings, which the page's policy forbids.)"""
+        """Waits for a condition of JavaScript. (Playwright's own way evaluates strings: the policy forbids that.)"""
         end = time.monotonic() + seconds
         while not self.page.evaluate(condition):
             assert time.monotonic() < end, f"never came true: {condition}"

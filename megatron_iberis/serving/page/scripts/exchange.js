@@ -16,7 +16,7 @@
       conversations: conversations.map(({ conversation, messages }) => ({
         ...conversation,
         chosen: [...conversation.chosen],
-        messages: messages.map(({ conversation: _, ...message }) => message),
+        messages: [...messages].sort((a, b) => a.created - b.created).map(({ conversation: _, ...message }) => message),
       })),
     };
   }

@@ -59,7 +59,12 @@
       if (!this.rich) return;
       const { message, page } = this;
       const running = page.running(message);
-      this.root.classList.toggle("last", page.isLast(message));
+      const last = page.isLast(message);
+      const { finish, error, usage, seconds } = message;
+      const said = JSON.stringify([running, last, page.place(message), page.base(), this.editing, message.text === "", finish, error, usage, seconds]);
+      if (said === this.said) return;
+      this.said = said;
+      this.root.classList.toggle("last", last);
       this.root.classList.toggle("running", running);
       this.root.setAttribute("aria-busy", String(running));
       this.notice.replaceChildren(...(message.role === "assistant" ? this.noticeParts(running) : []));
