@@ -160,7 +160,7 @@
 
   function showState() {
     composer.look(Boolean(answers.inConversation(tree.conversation.id)));
-    composer.input.placeholder = say(base ? "placeholderBase" : "placeholder");
+    composer.input.placeholder = say(base ? (tree.messages.size ? "placeholderOn" : "placeholderBase") : "placeholder");
     composer.input.setAttribute("aria-label", say("messageFor"));
     at("greeting-text").textContent = say(base ? "greetingBase" : "greeting");
     at("model-name").textContent = watch.model?.id ?? "";

@@ -78,7 +78,7 @@
       const last = page.isLast(message);
       const parts = reason && (last || message.finish === "error") ? [element("span", {}, reason)] : [];
       if (!last || this.editing) return parts;
-      if (message.text === "" && message.finish !== "stop") parts.push(textButton(say("retry"), () => page.retry(message)));
+      if (message.text === "") parts.push(textButton(say("retry"), () => page.retry(message)));
       else if (message.finish !== "stop" || page.base()) parts.push(textButton(say("continueAnswer"), () => page.continueAnswer(message)));
       return parts;
     }
@@ -97,9 +97,13 @@
       const own = message.role === "user";
       const place = page.place(message);
       const copy = iconButton("copy", say("copy"), () => copyFrom(copy, message.text));
-      const parts = [copy];
-      if (!own) parts.push(iconButton("again", say("regenerate"), () => page.regenerate(message)));
-      parts.push(iconButton("edit", say(own ? "editOwn" : "editAnswer"), () => this.edit()));
+      const parts = [];
+      // An answer without a word can only be asked for again, in its own place.
+      if (message.text) {
+        parts.push(copy);
+        if (!own) parts.push(iconButton("again", say("regenerate"), () => page.regenerate(message)));
+        parts.push(iconButton("edit", say(own ? "editOwn" : "editAnswer"), () => this.edit()));
+      }
       if (place.count > 1) parts.push(this.branches(place));
       const speed = own ? "" : rate(message);
       if (speed) parts.push(element("span", { class: "figures", title: this.figures(speed) }, say("perSecond", { rate: speed })));
