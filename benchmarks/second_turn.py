@@ -17,7 +17,8 @@ import torch
 from megatron_iberis.config import load_recipe
 from megatron_iberis.inference.bench import random_weights
 from megatron_iberis.inference.decoder import Decoder
-from megatron_iberis.inference.engine import Engine, Request
+from megatron_iberis.inference.engine import Engine
+from megatron_iberis.inference.requests import Request
 from megatron_iberis.inference.sampling import Sampling
 
 ANSWER, MORE = 20, 30

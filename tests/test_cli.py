@@ -76,6 +76,11 @@ def test_generate_continues_the_prompt(one_rank: Ranks, tmp_path: Path, corpus: 
     said = iberis(*arguments)
     assert said.startswith("月は")
     assert iberis(*arguments, "--temperature", "0") != "月は\n"
+    arguments[4] = "The moon. " * 40
+    refused = subprocess.run([IBERIS, *arguments], capture_output=True, text=True, timeout=120)
+    assert refused.returncode == 2
+    assert "and the model's context 32" in refused.stderr
+    assert iberis(*arguments, "--truncate", "left").startswith(arguments[4])
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,12 @@ def add_generate(commands: argparse._SubParsersAction[Parser]) -> None:
     add_model_arguments(command)
     command.add_argument("--prompt", required=True)
     command.add_argument("--tokens", type=int, default=64, help="at most so many to add (default: 64)")
+    command.add_argument(
+        "--truncate",
+        choices=["off", "left"],
+        default="off",
+        help="left: the beginning of a prompt that is too long for the context goes (default: it is refused)",
+    )
     add_sampling_arguments(command, temperature=0.8, top_k=50)
     command.set_defaults(run=_generate)
 
@@ -31,7 +37,11 @@ def _generate(arguments: argparse.Namespace) -> None:
 
     sampling = Sampling(**sampling_settings(arguments))
     generator = ModelGenerator(load_model(arguments.checkpoint, arguments.dtype, arguments.device))
-    prompt = [generator.tokenizer.bos_id, *generator.tokenizer.encode(arguments.prompt)]
+    text = generator.tokenizer.encode(arguments.prompt)
+    if arguments.truncate == "left":
+        room = generator.context - 1 - min(arguments.tokens, generator.context // 2)
+        text = text[-room:]
+    prompt = [generator.tokenizer.bos_id, *text]
     print(arguments.prompt, end="", flush=True)
     for piece in generator.generate(prompt, sampling, arguments.tokens):
         print(piece.text, end="", flush=True)

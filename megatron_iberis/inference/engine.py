@@ -14,9 +14,7 @@ Not for several threads: whoever calls `step` calls everything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -25,61 +23,10 @@ from megatron_iberis.errors import InputError
 from megatron_iberis.inference.decoder import Decoder
 from megatron_iberis.inference.graphs import Capture, StepGraphs, cuda_graph
 from megatron_iberis.inference.prefixes import KeptPrefixes, common_prefix
-from megatron_iberis.inference.sampling import Choice, Sampling, choose
+from megatron_iberis.inference.requests import Finish, Forced, Request, Token
+from megatron_iberis.inference.sampling import Sampling, choose, score
 from megatron_iberis.inference.state import Memory, State, recovery_window
 from megatron_iberis.inference.steps import Chunk, RaggedStep
-
-Finish = Literal["stop", "length", "cancelled", "error"]
-Forced = Callable[[int], Sequence[int]]
-"""Called with each id of an answer that was chosen: ids that must follow it (a tool's result)."""
-
-
-@dataclass(frozen=True)
-class Token:
-    """One of an answer: chosen, or forced into it (then without a choice)."""
-
-    id: int
-    choice: Choice | None
-
-
-class Request:
-    """A handle: what was asked, what has come of it, and how it ended. Made by `Engine.submit`."""
-
-    def __init__(
-        self,
-        prompt: Sequence[int],
-        sampling: Sampling,
-        sample: int,
-        max_tokens: int,
-        stop: Sequence[int],
-        forced: Forced,
-    ) -> None:
-        self.prompt, self.sampling, self.sample = np.array(prompt, dtype=np.int64), sampling, sample
-        self.max_tokens, self.stop, self.forced = max_tokens, frozenset(stop), forced
-        self.answer: list[Token] = []
-        """With the stop id that ended it, if one did."""
-        self.cached_tokens = 0
-        """Of the prompt, that were not run again."""
-        self.finish: Finish | None = None
-        self.error: Exception | None = None
-        self._state: State | None = None
-        self._ids: list[int] = list(prompt)
-
-    @property
-    def ids(self) -> list[int]:
-        """Prompt and answer."""
-        return self._ids
-
-    @property
-    def answer_ids(self) -> list[int]:
-        """The answer's, without the stop id."""
-        ids = self._ids[len(self.prompt) :]
-        return ids[:-1] if self.finish == "stop" else ids
-
-    @property
-    def reading(self) -> bool:
-        """Whether its prompt is being read."""
-        return self._state is not None and not self.answer
 
 
 class Engine:
@@ -120,17 +67,19 @@ class Engine:
         stop: Sequence[int] = (),
         sample: int = 0,
         forced: Forced = lambda token: (),
+        score_prompt: bool = False,
     ) -> Request:
         """Queues a request for at most max_tokens ids, fewer where the context ends.
 
-        sample: its number among those of the same prompt, which decides its draws together with the seed. InputError
+        sample: its number among those of the same prompt, which decides its draws together with the seed.
+        score_prompt: tells the log-probabilities of the prompt's tokens, too; max_tokens may then be 0. InputError
         for a prompt that is empty, or for which there is no room in the context or the memory.
         """
         if not len(prompt):
             raise InputError("the prompt is empty: give at least one token.")
-        if max_tokens < 1:
+        if max_tokens < (0 if score_prompt else 1):
             raise InputError(f"max_tokens is {max_tokens}: ask for at least one.")
-        if len(prompt) >= self.context:
+        if len(prompt) + min(max_tokens, 1) > self.context:
             raise InputError(
                 f"the prompt has {len(prompt):,} tokens and the model's context {self.context:,}, of which one must "
                 "be left for the answer: shorten it."
@@ -143,7 +92,7 @@ class Engine:
                 f"prompt and answer may come to {len(prompt) + max_tokens:,} tokens and the memory for keys and "
                 f"values holds {self.memory.tokens:,}: give it more, or ask for a shorter answer."
             )
-        request = Request(prompt, sampling.seeded(), sample, max_tokens, stop, forced)
+        request = Request(prompt, sampling.seeded(), sample, max_tokens, stop, forced, score_prompt)
         self._queue.append(request)
         return request
 
@@ -185,10 +134,10 @@ class Engine:
                 self._fail(request, error)
             return []
         given: list[tuple[Request, Token]] = []
-        answering = [request for request, chunk in chunks if chunk.logits]
-        for request, row in zip(answering, logits, strict=True):
+        parts = logits.split([chunk.logits for _, chunk in chunks])
+        for request, rows in zip((request for request, _ in chunks), parts, strict=True):
             try:
-                given += [(request, token) for token in self._extend(request, row)]
+                given += [(request, token) for token in self._follow(request, rows)]
             except Exception as error:
                 self._fail(request, error)
         return given
@@ -218,7 +167,7 @@ class Engine:
                 return
             del self._queue[0]
             self._running.append(request)
-            request._state = state
+            request.state = state
             if source is not None:
                 self.memory.copy(source, state, length)
                 self.kept.used(source)
@@ -228,13 +177,15 @@ class Engine:
     def _best_prefix(self, request: Request) -> tuple[State | None, int, int]:
         """Whose keys and values to take over, and of how many tokens; and of how many, once they have been read."""
         own = request.prompt[:-1]  # the last token is run in any case, for its logits
+        if request.score_prompt:  # every token's logits are wanted
+            return None, 0, 0
         best, length = self.kept.longest(own)
         promised = 0
         for other in self._running:
-            assert other._state is not None
+            assert other.state is not None
             common = common_prefix(np.array(other.ids, dtype=np.int64), own)
-            if (known := min(common, other._state.known)) > length:
-                best, length = other._state, known
+            if (known := min(common, other.state.known)) > length:
+                best, length = other.state, known
             if other.reading:
                 promised = max(promised, common)
         if length <= self.window:
@@ -251,16 +202,37 @@ class Engine:
         """What each running request does in this step: those being answered first, one token each."""
         answers, reading, budget = [], [], self.prefill_tokens
         for request in self._running:
-            state = request._state
+            state = request.state
             assert state is not None
             pending = request.ids[state.length :]
-            if len(pending) == 1:
+            if len(pending) == 1 and not self._scored(request):
                 answers.append((request, Chunk(pending, state)))
             elif budget > 0:
                 part = pending[:budget]
                 budget -= len(part)
-                reading.append((request, Chunk(part, state, logits=int(len(part) == len(pending)))))
+                wanted = len(part) if self._scored(request) else int(len(part) == len(pending))
+                reading.append((request, Chunk(part, state, wanted)))
         return answers + reading
+
+    @staticmethod
+    def _scored(request: Request) -> bool:
+        return request.score_prompt and request.reading
+
+    def _follow(self, request: Request, logits: torch.Tensor) -> list[Token]:
+        """What follows from the logits [n, V] after a request's last n tokens that were run."""
+        assert request.state is not None
+        prompt, run = len(request.prompt), request.state.length
+        if self._scored(request):
+            first = run - len(logits) + 1  # the token that the first row is the distribution of
+            for token, row in zip(request.ids[first:prompt], logits, strict=False):
+                scored = score(row[: self.vocabulary], token, request.sampling.logprobs)
+                request.prompt_choices.append(scored)
+        if not len(logits) or run < len(request.ids):
+            return []
+        if request.max_tokens == 0:
+            self._end(request, "length")
+            return []
+        return self._extend(request, logits[-1])
 
     def _extend(self, request: Request, logits: torch.Tensor) -> list[Token]:
         """Chooses a request's next token, and puts in what is forced after it."""
@@ -290,11 +262,11 @@ class Engine:
         """The only way in which a request ends."""
         assert request.finish is None
         request.finish = finish
-        if request._state is None:
+        if request.state is None:
             return
         self._running.remove(request)
         if finish == "error":
-            self.memory.release(request._state)
+            self.memory.release(request.state)
         else:
-            self.kept.keep(request._state, request.ids)
-        request._state = None
+            self.kept.keep(request.state, request.ids)
+        request.state = None

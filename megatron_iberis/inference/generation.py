@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from megatron_iberis.inference.engine import Engine, Request
+from megatron_iberis.inference.engine import Engine
 from megatron_iberis.inference.load import LoadedModel
 from megatron_iberis.inference.pieces import Piece, Pieces, Usage
+from megatron_iberis.inference.requests import Request
 from megatron_iberis.inference.sampling import Sampling
 from megatron_iberis.inference.text import TextStream
 from megatron_iberis.inference.tools import ToolUse

@@ -106,8 +106,18 @@ def choose(
     else:
         ids, weights = _candidates(adjusted, sampling)
         chosen = int(ids[_draw(weights, uniform(sampling.seed, sample, position))])
-    top = _largest(raw, sampling.logprobs) if sampling.logprobs else ()
-    return Choice(chosen, float(raw[chosen] - normalizer), [(int(i), float(raw[i] - normalizer)) for i in top])
+    return _told(raw, normalizer, chosen, sampling.logprobs)
+
+
+def score(logits: torch.Tensor, token: int, logprobs: int) -> Choice:
+    """A token that was there already, told as `choose` would; logits: [V], before it; logprobs: as in Sampling."""
+    raw = _array(logits)
+    return _told(raw, _log_sum_exp(raw), token, logprobs)
+
+
+def _told(raw: np.ndarray, normalizer: float, token: int, logprobs: int) -> Choice:
+    top = _largest(raw, logprobs) if logprobs else ()
+    return Choice(token, float(raw[token] - normalizer), [(int(i), float(raw[i] - normalizer)) for i in top])
 
 
 def filtered(

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megatron_iberis.errors import InputError
-from megatron_iberis.inference.engine import Engine, Request
+from megatron_iberis.inference.engine import Engine
+from megatron_iberis.inference.requests import Request
 from megatron_iberis.inference.sampling import Sampling
 from megatron_iberis.inference.state import Memory
 from tests.support.decoding import SHAPES, decoder, likeliest_after, random_weights, reference, shape
@@ -258,6 +259,26 @@ def test_what_cannot_be_answered_is_refused(prompt: list[int], count: int, sente
     with pytest.raises(InputError, match=sentence):
         engine.submit(prompt, GREEDY, count)
     assert engine.idle
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_the_prompts_own_tokens_are_scored(count: int) -> None:
+    engine, prompt = engine_for(prefill_tokens=7), sequence(30)
+    answer(engine, prompt, 2)
+    sampling = Sampling(temperature=0, logprobs=2)
+    request = engine.submit(prompt, sampling, count, score_prompt=True)
+    beside = engine.submit(sequence(12, 1), GREEDY, 9)
+    finish(engine)
+    with torch.no_grad():
+        whole = reference(shape("English"), random_weights(shape("English")))
+        logprobs = whole(torch.tensor([prompt]))[0].log_softmax(-1)
+    assert [choice.id for choice in request.prompt_choices] == prompt[1:]
+    for token, row, choice in zip(prompt[1:], logprobs, request.prompt_choices, strict=False):
+        assert choice.logprob == pytest.approx(row[token].item(), abs=1e-4)
+        assert [i for i, _ in choice.top] == row.topk(2).indices.tolist()
+    assert len(request.answer) == count
+    assert (request.finish, beside.finish) == ("length", "length")
+    assert_all_is_given_back(engine)
 
 
 def test_an_answer_ends_where_the_context_does() -> None:
