@@ -190,7 +190,7 @@ def test_settings_hold_what_can_be_used(visitor: Visitor) -> None:
     for name, typed, kept in [
         ("temperature", "9", "2"),
         ("temperature", "", "0.8"),
-        ("topP", "-1", "0"),
+        ("topP", "-1", "0.01"),
         ("topK", "3.6", "4"),
         ("maxTokens", "0", "1"),
         ("maxTokens", "", ""),

@@ -13,6 +13,7 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobil
 class Visitor:
     def __init__(self, browser: Any, stub: Stub, go: bool = True, prepare: str = "", **options: Any) -> None:
         self.stub = stub
+        self.address = stub.url
         options = {"locale": "en-US", "viewport": {"width": 1280, "height": 800}, **options}
         self.context = browser.new_context(**options)
         self.context.set_default_timeout(8000)
@@ -42,14 +43,14 @@ class Visitor:
         """The page again, as somebody sees it who was never here."""
         self.page.goto("about:blank")
         session = self.context.new_cdp_session(self.page)
-        session.send("Storage.clearDataForOrigin", {"origin": self.stub.url.rstrip("/"), "storageTypes": "all"})
+        session.send("Storage.clearDataForOrigin", {"origin": self.address.rstrip("/"), "storageTypes": "all"})
         session.detach()
         for seen in (self.errors, self.requests, self.dialogs):
             seen.clear()
         self.go()
 
     def go(self) -> None:
-        self.page.goto(self.stub.url)
+        self.page.goto(self.address)
         self.page.evaluate("iberis.started")
 
     def reload(self) -> None:
@@ -91,5 +92,5 @@ class Visitor:
 
     def elsewhere(self) -> list[str]:
         """What was asked of any address but the server's own."""
-        own = (self.stub.url, "data:", "blob:")
+        own = (self.address, "data:", "blob:")
         return [url for url in self.requests if not url.startswith(own)]

@@ -43,7 +43,8 @@
     try {
       const response = await ask("health", { signal: AbortSignal.timeout(10000) });
       const body = await response.json();
-      if (["ok", "loading", "failed"].includes(body.status)) return { status: body.status, reason: String(body.reason ?? "") };
+      const reason = String(body.reason ?? body.error?.message ?? "");
+      if (["ok", "loading", "failed"].includes(body.status)) return { status: body.status, reason };
       return { status: response.ok ? "ok" : "gone", reason: "" };
     } catch {
       return { status: "gone", reason: "" };
@@ -56,8 +57,8 @@
     if (!response.ok) throw await refusal(response);
     const first = await response.json().then((body) => body.data[0], () => undefined);
     if (typeof first?.id !== "string") throw new ApiError("errorForm");
-    const length = Number(first.context_length);
-    return { id: first.id, contextLength: length > 0 ? length : null, base: first.stage === "base" };
+    const length = Number(first.context_length ?? first.max_model_len);
+    return { id: first.id, contextLength: length > 0 ? length : null, base: first.stage === "base" || first.chat === false };
   }
 
   function choiceText(choice) {

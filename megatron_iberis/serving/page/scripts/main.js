@@ -337,5 +337,6 @@
     await watch.check();
   }
 
+  iberis.app = { path: () => tree.path() };
   iberis.started = start();
 }

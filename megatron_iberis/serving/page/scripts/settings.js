@@ -11,7 +11,7 @@
     theme: "system",
     sidebar: true,
   };
-  const ranges = { temperature: [0, 2], topP: [0, 1], topK: [0, 1000], maxTokens: [1, 1000000] };
+  const ranges = { temperature: [0, 2], topP: [0.01, 1], topK: [0, 1000], maxTokens: [1, 1000000] };
   const choices = { language: ["system", "en", "ja"], theme: ["system", "light", "dark"] };
 
   let current = { ...defaults };
