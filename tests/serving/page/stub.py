@@ -102,6 +102,13 @@ class _Handler(BaseHTTPRequestHandler):
     def allowed(self) -> bool:
         return self.stub.key is None or self.headers.get("Authorization") == f"Bearer {self.stub.key}"
 
+    def parse_request(self) -> bool:
+        # Also as behind a proxy that gives the server a path below others.
+        done = super().parse_request()
+        if done:
+            self.path = self.path.removeprefix("/below/a/path")
+        return done
+
     def do_GET(self) -> None:
         self.stub.requests.append(("GET", self.path))
         if self.path == "/":

@@ -84,7 +84,10 @@ def test_phone_fits(phone: Visitor) -> None:
     send = phone.page.locator("#send").bounding_box()
     assert send["y"] + send["height"] <= 844
     # What is written in is no smaller than 16 pixels: iOS would magnify the page.
-    assert phone.page.evaluate("getComputedStyle(document.getElementById('input')).fontSize") == "16px"
+    sizes = (
+        "[...document.querySelectorAll('input, textarea, select')].map((field) => getComputedStyle(field).fontSize)"
+    )
+    assert set(phone.page.evaluate(sizes)) == {"16px"}
 
 
 def test_conversations_lie_over_a_phone_and_go_again(phone: Visitor) -> None:

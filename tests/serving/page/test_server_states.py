@@ -140,6 +140,15 @@ def test_base_model_continues_a_text(visitor: Visitor) -> None:
     assert visitor.stub.bodies[-1]["prompt"] == "Once upon a time **there** was, in short, the"
 
 
+def test_page_works_below_a_path(visitors: Any) -> None:
+    visitor = visitors(go=False)
+    visitor.address += "below/a/path/"
+    visitor.go()
+    visitor.send("one")
+    assert visitor.bodies() == ["one", "Hello there."]
+    assert visitor.elsewhere() == []
+
+
 def test_server_that_says_little_is_enough(visitor: Visitor) -> None:
     visitor.stub.model = {"id": "plain"}
     visitor.reload()

@@ -110,12 +110,12 @@ def test_nothing_is_asked_beside_what_the_user_asks(visitor: Visitor) -> None:
 
 
 def test_figures_are_those_of_usage(visitor: Visitor) -> None:
-    visitor.stub.answers = [answer("a", "b", "c", "d", wait=0.02)]
+    visitor.stub.answers = [answer("a", "b", "c", "d", wait=0.05)]
     visitor.send("go")
     figures = visitor.message(1).locator(".figures")
     assert figures.inner_text().endswith("tokens/s")
     assert "≈" not in figures.inner_text()
-    assert 5 < float(figures.inner_text().split()[0]) < 60
+    assert 3 < float(figures.inner_text().split()[0]) < 50  # 20 where nothing else runs
     assert "4 tokens" in figures.get_attribute("title")
     assert "12 of the prompt's 20" in figures.get_attribute("title")
     assert visitor.page.locator("#context").inner_text() == "Context 24 of 2,048"

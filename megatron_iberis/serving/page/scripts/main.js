@@ -55,7 +55,7 @@
     at("thread"),
     {
       running: (message) => answers.isRunning(message),
-      isLast: (message) => tree.path().at(-1) === message,
+      isLast: (message) => tree.childOf(message.id) === undefined,
       base: () => base,
       place(message) {
         const siblings = tree.siblings(message);
@@ -193,7 +193,7 @@
   }
 
   async function showList(read = false) {
-    if (read) conversations = await store.list();
+    if (read) conversations = await store.list().catch((error) => (saveFailed(error), conversations));
     if (!at("conversations").querySelector("input")) sidebar.show(conversations, tree.conversation.id);
   }
 
@@ -317,7 +317,9 @@
     });
     store.onOtherTab(async (id) => {
       await showList(true);
-      if (id === tree.conversation.id && !answers.inConversation(id)) open(id);
+      // What is being edited here is not thrown away for what was said there.
+      const busy = answers.inConversation(id) || document.querySelector(".editor");
+      if (id === tree.conversation.id && !busy) open(id);
     });
     // The page may be closed in the middle of an answer: what there is of it stays.
     addEventListener("pagehide", () => {

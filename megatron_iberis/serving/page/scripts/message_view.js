@@ -19,7 +19,7 @@
     constructor(message, page) {
       this.message = message;
       this.page = page;
-      this.body = element("div", { class: "body" });
+      this.body = element("div", { class: "body", dir: "auto" });
       this.notice = element("div", { class: "notice" });
       this.tools = element("div", { class: "tools" });
       const name = say(message.role === "user" ? "you" : "model");
@@ -112,7 +112,7 @@
 
     branches({ index, count }) {
       const { message, page } = this;
-      const words = element("span", { "aria-label": say("version", { number: index + 1, count }) }, `${index + 1} / ${count}`);
+      const words = element("span", { title: say("version", { number: index + 1, count }) }, `${index + 1} / ${count}`);
       const step = (by) => () => page.step(message, by);
       return element(
         "span",

@@ -10,6 +10,7 @@
     // actions: open(id), rename(id, title), remove(id), isRunning(id)
     constructor(actions) {
       this.actions = actions;
+      this.rows = new Map(); // id -> [what it shows, its row]
       at("sidebar-open").onclick = () => this.toggle(true, true);
       at("sidebar-close").onclick = () => this.toggle(false, true);
       at("shade").onclick = () => this.toggle(false);
@@ -40,8 +41,15 @@
     }
 
     show(conversations, current) {
-      const rows = conversations.map((conversation) => this.row(conversation, conversation.id === current));
-      at("conversations").replaceChildren(...rows);
+      const before = this.rows;
+      this.rows = new Map();
+      for (const conversation of conversations) {
+        const { id, title } = conversation;
+        const shown = JSON.stringify([title, id === current, this.actions.isRunning(id), iberis.texts.language()]);
+        const [same, row] = before.get(id) ?? [];
+        this.rows.set(id, [shown, shown === same ? row : this.row(conversation, id === current)]);
+      }
+      at("conversations").replaceChildren(...[...this.rows.values()].map(([, row]) => row));
     }
 
     row({ id, title }, current) {
@@ -73,6 +81,7 @@
         if (event.key === "Escape") event.stopPropagation();
       });
       field.addEventListener("blur", () => leave(true));
+      this.rows.delete(id);
       row.replaceChildren(field);
       field.select();
       field.focus();
