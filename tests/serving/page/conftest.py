@@ -67,8 +67,18 @@ def lasting_visitor(browser: Any, running_stub: Stub) -> Iterator[Visitor]:
 
 
 @pytest.fixture
-def visitor(lasting_visitor: Visitor, stub: Stub) -> Iterator[Visitor]:
-    """Somebody at a desk, English, who was never here. (One window for all tests: a new one costs half a second.)"""
+def newcomer(lasting_visitor: Visitor, stub: Stub) -> Iterator[Visitor]:
+    """Somebody at a desk, English, who was never here and has not yet opened the page: `go()`.
+
+    One window for all tests: a new one costs half a second.
+    """
     lasting_visitor.forget()
     yield lasting_visitor
     blameless(lasting_visitor)
+
+
+@pytest.fixture
+def visitor(newcomer: Visitor) -> Visitor:
+    """Somebody who has opened it."""
+    newcomer.go()
+    return newcomer

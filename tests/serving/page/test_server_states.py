@@ -16,28 +16,32 @@ def says(visitor: Visitor, words: str) -> None:
     visitor.until(f"document.getElementById('notices').innerText.includes({words!r})")
 
 
-def test_loading_server_is_told_and_waited_for(visitor: Visitor) -> None:
-    visitor.stub.health = {"status": "loading"}
-    visitor.reload()
-    assert "still being loaded" in notices(visitor)
-    visitor.send("early words", wait=False)
-    visitor.page.wait_for_timeout(100)
-    assert visitor.page.locator("#input").input_value() == "early words"
-    assert visitor.stub.bodies == []
-    visitor.reload()
-    assert visitor.page.locator("#input").input_value() == "early words"
-    visitor.stub.health = {"status": "ok"}
-    says(visitor, "The server is back.")
-    visitor.page.locator("#input").press("Enter")
-    visitor.until("document.getElementById('input').value === ''")
-    visitor.ended()
-    assert visitor.bodies() == ["early words", "Hello there."]
+def test_loading_server_is_told_and_waited_for(newcomer: Visitor) -> None:
+    newcomer.stub.health = {"status": "loading"}
+    newcomer.go()
+    assert "still being loaded" in notices(newcomer)
+    newcomer.send("early words", wait=False)
+    newcomer.page.wait_for_timeout(100)
+    assert newcomer.page.locator("#input").input_value() == "early words"
+    assert newcomer.stub.bodies == []
+    newcomer.reload()
+    assert newcomer.page.locator("#input").input_value() == "early words"
+    newcomer.stub.health = {"status": "ok"}
+    says(newcomer, "The server is back.")
+    newcomer.page.locator("#input").press("Enter")
+    newcomer.until("document.getElementById('input').value === ''")
+    newcomer.ended()
+    assert newcomer.bodies() == ["early words", "Hello there."]
+    # Nobody is asked once the server is there.
+    before = len(newcomer.stub.requests)
+    newcomer.page.wait_for_timeout(1200)
+    assert len(newcomer.stub.requests) == before
 
 
-def test_failed_server_says_why(visitor: Visitor) -> None:
-    visitor.stub.health = {"status": "failed", "reason": "model.safetensors is missing"}
-    visitor.reload()
-    assert "model.safetensors is missing" in notices(visitor)
+def test_failed_server_says_why(newcomer: Visitor) -> None:
+    newcomer.stub.health = {"status": "failed", "reason": "model.safetensors is missing"}
+    newcomer.go()
+    assert "model.safetensors is missing" in notices(newcomer)
 
 
 def test_gone_server_is_told_and_nothing_is_lost(visitor: Visitor) -> None:
@@ -68,40 +72,30 @@ def test_model_that_is_unloaded_is_told(visitor: Visitor) -> None:
     says(visitor, "still being loaded")
 
 
-def test_nobody_is_asked_once_the_server_is_there(visitor: Visitor) -> None:
-    visitor.stub.health = {"status": "loading"}
-    visitor.reload()
-    visitor.stub.health = {"status": "ok"}
-    says(visitor, "The server is back.")
-    before = len(visitor.stub.requests)
-    visitor.page.wait_for_timeout(1300)
-    assert len(visitor.stub.requests) == before
-
-
-def test_key_is_asked_for_and_kept_for_the_tab(visitor: Visitor) -> None:
-    visitor.stub.key = "sesame"
-    visitor.reload()
-    assert "wants an API key" in notices(visitor)
-    visitor.write("words")
-    visitor.button("Enter key").click()
-    field = visitor.page.locator("#key")
+def test_key_is_asked_for_and_kept_for_the_tab(newcomer: Visitor) -> None:
+    newcomer.stub.key = "sesame"
+    newcomer.go()
+    assert "wants an API key" in notices(newcomer)
+    newcomer.write("words")
+    newcomer.button("Enter key").click()
+    field = newcomer.page.locator("#key")
     assert field.get_attribute("type") == "password"
     for typed in ("wrong", "sesame"):
         field.fill(typed)
         field.press("Tab")
-    visitor.until("document.getElementById('model-name').innerText === 'stub'")
-    visitor.page.keyboard.press("Escape")
-    visitor.page.locator("#input").press("Enter")
-    visitor.until("document.getElementById('input').value === ''")
-    visitor.ended()
-    assert visitor.bodies() == ["words", "Hello there."]
-    visitor.reload()
-    assert notices(visitor) == ""
-    assert "sesame" not in visitor.page.evaluate("JSON.stringify({ ...localStorage })")
-    visitor.stub.key = "changed"
-    visitor.send("more")
-    assert "did not accept the API key" in visitor.message(3).inner_text()
-    says(visitor, "wants an API key")
+    newcomer.until("document.getElementById('model-name').innerText === 'stub'")
+    newcomer.page.keyboard.press("Escape")
+    newcomer.page.locator("#input").press("Enter")
+    newcomer.until("document.getElementById('input').value === ''")
+    newcomer.ended()
+    assert newcomer.bodies() == ["words", "Hello there."]
+    newcomer.reload()
+    assert notices(newcomer) == ""
+    assert "sesame" not in newcomer.page.evaluate("JSON.stringify({ ...localStorage })")
+    newcomer.stub.key = "changed"
+    newcomer.send("more")
+    assert "did not accept the API key" in newcomer.message(3).inner_text()
+    says(newcomer, "wants an API key")
 
 
 def test_drafts_are_kept_for_each_conversation(visitor: Visitor) -> None:
@@ -149,8 +143,8 @@ def test_page_works_below_a_path(visitors: Any) -> None:
     assert visitor.elsewhere() == []
 
 
-def test_server_that_says_little_is_enough(visitor: Visitor) -> None:
-    visitor.stub.model = {"id": "plain"}
-    visitor.reload()
-    visitor.send("one")
-    assert visitor.page.locator("#context").inner_text() == "Context 23"
+def test_server_that_says_little_is_enough(newcomer: Visitor) -> None:
+    newcomer.stub.model = {"id": "plain"}
+    newcomer.go()
+    newcomer.send("one")
+    assert newcomer.page.locator("#context").inner_text() == "Context 23"

@@ -40,14 +40,13 @@ class Visitor:
             self.errors.append(message.text)
 
     def forget(self) -> None:
-        """The page again, as somebody sees it who was never here."""
+        """Nothing of who was here before; the page is not open."""
         self.page.goto("about:blank")
         session = self.context.new_cdp_session(self.page)
         session.send("Storage.clearDataForOrigin", {"origin": self.address.rstrip("/"), "storageTypes": "all"})
         session.detach()
         for seen in (self.errors, self.requests, self.dialogs):
             seen.clear()
-        self.go()
 
     def go(self) -> None:
         self.page.goto(self.address)

@@ -40,8 +40,9 @@
 
     add(parent, role, text, more = {}) {
       const siblings = this.siblingsBelow(parent);
-      // Times order siblings, so two of one millisecond must differ.
-      const created = Math.max(Date.now(), (siblings.at(-1)?.created ?? 0) + 1);
+      // Times order messages, so two of one millisecond must differ.
+      const before = Math.max(siblings.at(-1)?.created ?? 0, this.messages.get(parent)?.created ?? 0);
+      const created = Math.max(Date.now(), before + 1);
       const message = { id: newId(), conversation: this.conversation.id, parent, role, text, created, finish: null, ...more };
       this.put(message);
       this.choose(message);
