@@ -14,7 +14,8 @@ class Visitor:
     def __init__(self, browser: Any, stub: Stub, go: bool = True, prepare: str = "", **options: Any) -> None:
         self.stub = stub
         self.address = stub.url
-        options = {"locale": "en-US", "viewport": {"width": 1280, "height": 800}, **options}
+        desk = {"locale": "en-US", "viewport": {"width": 1280, "height": 800}, "reduced_motion": "reduce"}
+        options = {**desk, **options}
         self.context = browser.new_context(**options)
         self.context.set_default_timeout(8000)
         if prepare:
