@@ -76,7 +76,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(VENV)/bin/python $(SOURCES)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[hf]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[hf,serve]'
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from megatron_iberis.command import Parser, run
 from megatron_iberis.convert.commands import add_convert
 from megatron_iberis.inference.commands import add_bench, add_generate
+from megatron_iberis.serving.api.commands import add_serve
 from megatron_iberis.serving.terminal.commands import add_chat
 
 
@@ -20,6 +21,7 @@ def main(words: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_generate(commands)
     add_chat(commands)
+    add_serve(commands)
     add_bench(commands)
     _add_recipe(commands)
     _add_doctor(commands)

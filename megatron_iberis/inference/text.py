@@ -34,6 +34,11 @@ class TextStream:
         self._held = ""
         self._tool: bytes | None = None  # of the call or the output that we are in
 
+    @property
+    def held(self) -> int:
+        """Characters that have come and were not given out yet."""
+        return len(self._held)
+
     def push(self, token: int) -> str:
         """The text that can be shown now that this id has come."""
         if self.stopped:
