@@ -42,7 +42,7 @@ test-native: $(VENV)/installed-dev
 	cd $(NATIVE) && CFLAGS="$(SANITIZE)" CXXFLAGS="$(SANITIZE)" LDFLAGS="$(SANITIZE)" $(abspath $(BIN))/python setup.py -q build_ext --inplace
 	cd $(NATIVE) && ASAN_OPTIONS=detect_leaks=0,quarantine_size_mb=1 \
 	  LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libstdc++.so)" \
-	  $(abspath $(BIN))/python -m pytest -p no:cacheprovider tests/data tests/tokenizer/test_same_ids.py
+	  $(abspath $(BIN))/python -m pytest -p no:cacheprovider tests/data tests/tokenizer/test_same_ids.py tests/kernels/test_int8_linear.py
 
 check-gpu: $(VENV)/installed
 	$(BIN)/python -m benchmarks.gpu
@@ -62,6 +62,9 @@ format: $(VENV)/installed-dev
 clean:
 	rm -rf $(VENV) build demo *.egg-info megatron_iberis/_C*.so
 
+# The lowest version of transformers that an export runs on: tests/convert/huggingface/test_lowest_transformers.py.
+LOWEST := $(VENV)/transformers-lowest
+
 # Installs again when what is installed would differ: the build files or the C++ sources have changed.
 SOURCES := setup.py pyproject.toml constraints.txt $(wildcard csrc/* csrc/*/*)
 
@@ -73,9 +76,10 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(VENV)/bin/python $(SOURCES)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[hf,serve]'
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	rm -rf $(LOWEST) && $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(LOWEST) transformers==5.18.0
 	@touch $@

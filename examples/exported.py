@@ -16,7 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 def main() -> None:
     folder, *prompts = sys.argv[1:]
     disable_progress_bar()
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)  # else it asks, for config.json
     model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
     for prompt in prompts:
         inputs = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)

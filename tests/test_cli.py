@@ -29,7 +29,7 @@ def test_help_answers_within_a_second_and_without_torch() -> None:
         started = time.perf_counter()
         said = iberis("--help")
         seconds.append(time.perf_counter() - started)
-    for command in ("generate", "chat", "recipe", "doctor"):
+    for command in ("generate", "chat", "recipe", "doctor", "convert"):
         assert command in said
     assert min(seconds) < 1.0
     code = (
@@ -95,6 +95,8 @@ def test_generate_continues_the_prompt(one_rank: Ranks, tmp_path: Path, corpus: 
         (["doctor", "--fast"], "--fast"),
         (["generate", "--checkpoint", "x"], "--prompt"),
         (["generate", "--checkpoint", "x", "--prompt", "y", "--tokens", "many"], "'many'"),
+        (["convert"], "FORM"),
+        (["convert", "to-hf", "--input", "x"], "--output"),
         (["generate", "--checkpoint", "nowhere", "--prompt", "y"], "nowhere holds no checkpoint"),
     ],
 )

@@ -4,11 +4,12 @@
 
 * A round goes once through all 65 matrices of d12, as one step of decoding does: 309 M weights, which no cache keeps.
   The kinds of weights take turns. Medians are printed, a shape's of all its matrices.
-* Bandwidth is that of a sum over 1 GB in as many threads; rates are those of products of large square matrices.
+* Bandwidth is that of a sum over 0.5 GB in huge pages by as many threads, the best of all rounds; rates are those of
+  products of large square matrices.
 * int8pack is torch's `_weight_int8pack_mm`: rows in bf16, one scale an output.
 * fp32 and bf16 lie in torch's memory, as F.linear finds them in a model; int8 asks for huge pages.
-* Last come calls that have next to nothing to do, and calls right after a parallel operation of torch, whose threads
-  are still on the look-out then.
+* Last come single calls, down to those that have next to nothing to do, alone and right after a parallel operation of
+  torch, whose threads are still on the look-out then.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ MATRICES = {
     (E, MLP): 16,
     (VOCAB, E): 1,
 }
+LOOKOUT = 0.05  # seconds, after which the threads of a pool, torch's or ours, sleep and disturb no other
 Shape = tuple[int, int]
 Product = Callable[[torch.Tensor], torch.Tensor]
 
@@ -85,10 +87,9 @@ def step(model: list[tuple[Shape, Product]], rows: int, dtype: torch.dtype) -> d
     return found
 
 
-def bandwidth() -> float:
-    """Bytes a second that reading alone can reach, the best of some tries."""
-    data = on_huge_pages(torch.ones(1 << 28))
-    return data.nbytes / min(seconds(torch.sum, data) for _ in range(9))
+def bandwidth(data: torch.Tensor) -> float:
+    """Bytes a second that reading alone can reach."""
+    return data.nbytes / min(seconds(torch.sum, data) for _ in range(3))
 
 
 def int8_rate() -> float:
@@ -97,31 +98,28 @@ def int8_rate() -> float:
     return 2 * 2048**3 / min(seconds(lambda x: torch._int_mm(x, x), a) for _ in range(5))
 
 
-def overheads(threads: int, tries: int = 2000) -> dict[str, float]:
-    """Microseconds: of an almost empty call, of a small product in one thread and more, after torch's threads too."""
-    tiny, small, x = quantize(torch.randn(16, 32)), quantize(torch.randn(256, E)), torch.randn(1, E)
+def calls(threads: int, tries: int = 500) -> dict[str, float]:
+    """Microseconds of single products of weights in the caches, alone and right after a parallel sum of torch."""
     large = torch.randn(1 << 18)
-
-    def median(product: Product, x: torch.Tensor, before: Callable[[], object]) -> float:
-        found = []
-        for _ in range(tries):
-            before()
-            found.append(seconds(product, x))
-        return 1e6 * statistics.median(found)
-
-    nothing = lambda: None  # noqa: E731
-    parallel = lambda: large.add_(1.0)  # noqa: E731
-    alone, shared = (lambda x, n=n: native.int8_linear(x, small, n) for n in (1, threads))
-    return {
-        "empty call": median(lambda x: native.int8_linear(x, tiny, 1), x[:, :32], nothing),
-        "256 x 1024, 1 thread": median(alone, x, nothing),
-        f"256 x 1024, {threads} threads": median(shared, x, nothing),
-        f"256 x 1024, {threads} threads, after torch's": median(shared, x, parallel),
-        "256 x 1024, 1 thread, after torch's": median(alone, x, parallel),
-    }
+    found = {}
+    for outputs, inputs in ((16, 32), (256, E), (MLP, E)):
+        weight, x = quantize(torch.randn(outputs, inputs)), torch.randn(1, inputs)
+        for number in dict.fromkeys((1, threads)):
+            for torch_threads in dict.fromkeys((0, 1, threads)):  # 0: nothing before it
+                torch.set_num_threads(torch_threads or threads)
+                time.sleep(LOOKOUT)
+                times = []
+                for _ in range(tries):
+                    if torch_threads:
+                        large.add_(1.0)
+                    times.append(seconds(lambda x, w=weight, n=number: native.int8_linear(x, w, n), x))
+                after = f", torch's before it: {torch_threads}" if torch_threads else ""
+                found[f"{outputs} x {inputs}, threads: {number}{after}"] = 1e6 * statistics.median(times)
+    return found
 
 
-def measure(options: argparse.Namespace) -> dict[tuple[str, int], list[dict[Shape, list[float]]]]:
+def measure(options: argparse.Namespace) -> tuple[dict[tuple[str, int], list[dict[Shape, list[float]]]], float]:
+    """Times of all steps, by kind and rows; the bandwidth."""
     chosen = {name: kind for name, kind in kinds(options.threads).items() if name not in options.without}
     models: dict[str, list[tuple[Shape, Product]]] = {name: [] for name in chosen}
     for shape, count in MATRICES.items():
@@ -129,21 +127,23 @@ def measure(options: argparse.Namespace) -> dict[tuple[str, int], list[dict[Shap
             weight = torch.randn(shape)
             for name, (make, _, _) in chosen.items():
                 models[name].append((shape, make(weight)))
-    found = defaultdict(list)
+    found, reading, data = defaultdict(list), 0.0, on_huge_pages(torch.ones(1 << 27))
     for number in range(1 + options.rounds):
+        reading = max(reading, bandwidth(data))
         for rows in options.rows:
             for name, (_, dtype, _) in chosen.items():
+                time.sleep(LOOKOUT)
                 times = step(models[name], rows, dtype)
                 if number:  # the first warms up
                     found[name, rows].append(times)
-    return found
+    return found, reading
 
 
 def report(
     options: argparse.Namespace,
     machine: dict[str, float],
     found: dict[tuple[str, int], list[dict[Shape, list[float]]]],
-    overhead: dict[str, float],
+    single: dict[str, float],
 ) -> None:
     made = kinds(options.threads)
     used = [name for name in made if name not in options.without]
@@ -175,13 +175,13 @@ def report(
                 f"{median / first:.2f}",
             ]
             steps.add_row(name, str(rows), *cells, f"{rate:.1f}", f"{100 * share:.0f} %", f"{flops:.0f}")
-    calls = Table("call", "microseconds")
-    for name, value in overhead.items():
-        calls.add_row(name, f"{value:.1f}")
+    single_calls = Table("one call", "microseconds")
+    for name, value in single.items():
+        single_calls.add_row(name, f"{value:.1f}")
     console = Console(width=140)
-    for table in (shapes, steps, calls):
+    for table in (shapes, steps, single_calls):
         console.print(table)
-    print(json.dumps({"kernel": native.NAME, "machine": machine, "steps": figures, "microseconds": overhead}))
+    print(json.dumps({"kernel": native.NAME, "machine": machine, "steps": figures, "microseconds": single}))
 
 
 def main() -> None:
@@ -195,13 +195,14 @@ def main() -> None:
     torch.manual_seed(0)
     device = torch.device("cpu")
     with torch.inference_mode():
+        found, reading = measure(options)
         machine = {
-            "GB/s": bandwidth() / 1e9,
+            "GB/s": reading / 1e9,
             "bf16 GFLOP/s": peak_flops(device, "bf16").flops / 1e9,
             "fp32 GFLOP/s": peak_flops(device, "fp32").flops / 1e9,
             "int8 GOP/s": int8_rate() / 1e9,
         }
-        report(options, machine, measure(options), overheads(options.threads))
+        report(options, machine, found, calls(options.threads))
 
 
 if __name__ == "__main__":

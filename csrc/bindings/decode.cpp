@@ -48,8 +48,10 @@ class BoundMatrix {
                                   std::to_string(matrix_.outputs) + "].");
     }
     const Int8Kernel& chosen = kernel.empty() ? *int8_kernels().back() : kernel_named(kernel);
+    const float* in = x.data();
     float* out = y.mutable_data();
-    without_gil([&] { int8_linear(matrix_, x.data(), x.shape(0), out, threads, chosen); });
+    const int64_t rows = x.shape(0);
+    without_gil([&] { int8_linear(matrix_, in, rows, out, threads, chosen); });
   }
 
  private:

@@ -37,7 +37,7 @@ struct Avx2 {
 #pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r) dots[r][0] = dots[r][1] = _mm256_setzero_si256();
     for (int i = 0; i < kGroup; i += 2, values += 2 * kBlock) {
-      prefetch_next_page(values);
+      prefetch_ahead(values);
       const __m256i low = widened(values);
       const __m256i high = widened(values + kBlock);
 #pragma GCC unroll 4

@@ -80,11 +80,13 @@ extern const Int8Kernel kAvx512Int8;
   }
 }
 
-// What lies a page ahead: the hardware's own prefetching stops at the end of a page, and many rows keep the CPU too busy
-// to run far enough ahead by itself.
-[[gnu::always_inline]] inline void prefetch_next_page(const int8_t* values) {
+// What lies a page ahead, into the second cache: the hardware's own prefetching stops at the end of a page, and many rows
+// keep the CPU too busy to run far enough ahead by itself.
+[[gnu::always_inline]] inline void prefetch_ahead(const int8_t* values) {
   constexpr int kPage = 4096;
-  __builtin_prefetch(values + kPage);
+  constexpr int kReading = 0;
+  constexpr int kSecondCache = 2;
+  __builtin_prefetch(values + kPage, kReading, kSecondCache);
 }
 
 using Multiply = void (*)(const RowTile&, const WeightBlock&, float*);

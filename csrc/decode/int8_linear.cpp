@@ -8,7 +8,7 @@
 namespace iberis {
 namespace {
 
-constexpr int64_t kBytesOfAPart = 1 << 15;  // a few microseconds of reading: parts are taken one by one
+constexpr int64_t kLeastBytes = 1 << 15;  // a few microseconds of reading: worth a thread's while
 
 // All rows, tile after tile. The memory stays for the next call of this thread.
 std::vector<RowTile> quantized(const float* x, int64_t rows, const Int8Matrix& weight, const Int8Kernel& kernel) {
@@ -20,7 +20,8 @@ std::vector<RowTile> quantized(const float* x, int64_t rows, const Int8Matrix& w
   for (int64_t first = 0; first < rows; first += kTile) {
     const auto count = static_cast<int>(std::min<int64_t>(kTile, rows - first));
     const int64_t before = first * weight.groups();
-    tiles.push_back({values.data() + before * weight.group, scales.data() + before, count, weight.group, weight.groups()});
+    int16_t* to = values.data() + before * weight.group;
+    tiles.push_back({to, scales.data() + before, count, weight.group, weight.groups()});
     for (int r = 0; r < count; ++r) kernel.quantize(x + (first + r) * weight.inputs, weight.inputs, tiles.back(), r);
   }
   return tiles;
@@ -48,11 +49,9 @@ void int8_linear(const Int8Matrix& weight, const float* x, int64_t rows, float* 
   const std::vector<RowTile> tiles = quantized(x, rows, weight, kernel);
   const int64_t block_values = weight.groups() * weight.group * kBlock;
   const int64_t block_scales = weight.groups() * kBlock;
-  const int64_t blocks_of_a_part = std::max<int64_t>(1, kBytesOfAPart / std::max<int64_t>(1, block_values));
-  const int64_t parts = (weight.blocks() + blocks_of_a_part - 1) / blocks_of_a_part;
-  Pool::shared().run(parts, threads, [&](int64_t part) {
-    const int64_t end = std::min((part + 1) * blocks_of_a_part, weight.blocks());
-    for (int64_t block = part * blocks_of_a_part; block < end; ++block) {
+  const int64_t least = std::max<int64_t>(1, kLeastBytes / std::max<int64_t>(1, block_values));
+  Pool::shared().run(weight.blocks(), least, threads, [&](int64_t begin, int64_t end) {
+    for (int64_t block = begin; block < end; ++block) {
       const WeightBlock weights = {weight.values + block * block_values, weight.scales + block * block_scales};
       const auto width = static_cast<size_t>(std::min<int64_t>(kBlock, weight.outputs - block * kBlock));
       float* to = y + block * kBlock;

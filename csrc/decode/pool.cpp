@@ -10,6 +10,8 @@ namespace iberis {
 namespace {
 
 constexpr int kLooksBeforeYield = 64;
+constexpr int64_t kMostHelpers = 0x7fff;
+constexpr int64_t kPartsOfWhatIsLeft = 2;  // for each thread
 
 void pause_briefly() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -32,17 +34,19 @@ Pool& Pool::shared() {
   return *the_pool;
 }
 
-void Pool::run(int64_t parts, int threads, const std::function<void(int64_t)>& work) {
-  const auto helpers = static_cast<int>(std::min<int64_t>({threads, parts, 0x7fff}) - 1);
+void Pool::run(int64_t items, int64_t least, int threads, const Work& work) {
+  const auto helpers = static_cast<int>(std::min<int64_t>({threads, items / least, kMostHelpers}) - 1);
   if (helpers <= 0) {
-    for (int64_t part = 0; part < parts; ++part) work(part);
+    if (items > 0) work(0, items);
     return;
   }
   const std::lock_guard<std::mutex> turn(turn_);
   hire(helpers);
   work_ = &work;
-  parts_ = parts;
-  next_part_.store(0, std::memory_order_relaxed);
+  items_ = items;
+  least_ = least;
+  threads_ = helpers + 1;
+  next_item_.store(0, std::memory_order_relaxed);
   const uint64_t job = (state_.load(std::memory_order_relaxed) & ~(kInside | kRoom)) + kOneJob;
   // Either this store is seen by one who is about to sleep, or that one is seen here.
   state_.store(job + kOneRoom * static_cast<uint64_t>(helpers));
@@ -100,7 +104,13 @@ uint64_t Pool::next_open_job(uint64_t last) {
 }
 
 void Pool::take_parts() {
-  for (int64_t part; (part = next_part_.fetch_add(1, std::memory_order_relaxed)) < parts_;) (*work_)(part);
+  for (int64_t begin = next_item_.load(std::memory_order_relaxed); begin < items_;) {
+    const int64_t share = (items_ - begin) / (kPartsOfWhatIsLeft * threads_);
+    const int64_t end = std::min(items_, begin + std::max(least_, share));
+    if (!next_item_.compare_exchange_weak(begin, end, std::memory_order_relaxed)) continue;
+    (*work_)(begin, end);
+    begin = next_item_.load(std::memory_order_relaxed);
+  }
 }
 
 }  // namespace iberis

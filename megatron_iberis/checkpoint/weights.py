@@ -90,11 +90,11 @@ class CheckpointWeights:
         self._held.close()
 
 
-def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
     """Writes a safetensors file that may be read by whom any new file may: the library's own is its owner's alone."""
     path.touch()
     mode = path.stat().st_mode
-    save_file(dict(tensors), path)
+    save_file(dict(tensors), path, metadata)
     path.chmod(mode)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from megatron_iberis.command import Parser, path_argument, print_rows
@@ -28,6 +29,7 @@ def add_to_hf(forms: argparse._SubParsersAction[Parser]) -> None:
 def _to_hf(arguments: argparse.Namespace) -> None:
     from megatron_iberis.hub import check_repository, publish
 
+    _require_transformers()
     shard_bytes = _bytes_of(arguments.max_shard_size)
     if arguments.push_to is not None:
         check_repository(arguments.push_to)
@@ -45,6 +47,18 @@ def _to_hf(arguments: argparse.Namespace) -> None:
     print_rows(rows)
     if arguments.push_to is not None:
         print_rows([("sent to", publish(exported.folder, arguments.push_to))])
+
+
+def _require_transformers() -> None:
+    """InputError unless transformers is there, which compares the export, and new enough."""
+    try:
+        found = version("transformers")
+    except PackageNotFoundError:
+        found = "none"
+    if found == "none" or tuple(int(part) for part in found.split(".")[:2]) < (5, 18):
+        raise InputError(
+            f"an export needs transformers 5.18 or newer (here: {found}): pip install 'megatron_iberis[hf]'."
+        )
 
 
 def _bytes_of(size: str) -> int:

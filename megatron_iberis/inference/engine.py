@@ -145,7 +145,7 @@ class Engine:
     def _run(self, chunks: Sequence[Chunk]) -> torch.Tensor:
         """The logits that the chunks ask for, [N, V]; their states have then seen their tokens."""
         states = [chunk.state for chunk in chunks]
-        if self._graphs and all(len(chunk.ids) == 1 for chunk in chunks) and self._graphs.fits(states):
+        if self._graphs and all(len(c.ids) == c.logits == 1 for c in chunks) and self._graphs.fits(states):
             return self._graphs([chunk.ids[0] for chunk in chunks], states)
         step = RaggedStep(chunks, self.memory)
         logits = self.decoder(step.tokens, step, step.wanted)

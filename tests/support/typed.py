@@ -46,7 +46,7 @@ class Typed:
     def type(self, keys: str) -> None:
         os.write(self._keyboard, keys.encode())
 
-    def see(self, wanted: str, seconds: float = 5) -> str:
+    def see(self, wanted: str, seconds: float = 30) -> str:
         """Waits until `wanted` has come after what was seen last; returns what has come up to it."""
         deadline = time.monotonic() + seconds
         while (at := self.text.find(wanted, self._seen)) < 0:

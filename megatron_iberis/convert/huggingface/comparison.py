@@ -60,9 +60,11 @@ def compare(
     ids = torch.randint(config.vocab_size, (2, length), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
     mask[1, :padded] = 0
+    dtypes = ["float32"] if dtype == torch.float32 else ["float32", str(dtype).removeprefix("torch.")]
     with tempfile.TemporaryDirectory() as scratch:
         request, answer = Path(scratch, "request.safetensors"), Path(scratch, "answer.safetensors")
-        save_file({"ids": ids, "mask": mask}, request, metadata={"texts": json.dumps(TEXTS)})
+        asked = {"texts": json.dumps(TEXTS), "dtypes": json.dumps(dtypes)}
+        save_file({"ids": ids, "mask": mask}, request, metadata=asked)
         _run(folder, request, answer)
         logits = load_file(answer)
         with safe_open(answer, framework="pt") as file:
@@ -70,13 +72,13 @@ def compare(
     for text, found in zip(TEXTS, theirs, strict=True):
         if not same_ids(tokenizer, text, found):
             raise RuntimeError(f"the exported tokenizer gives other ids for {text!r}: {found}")
-    exported = {name: tensor.to(dtype).float() for name, tensor in weights.items()}
-    fp32 = _largest(logits, "fp32", _reference(config, exported, ids, padded), padded)
+    rounded = _reference(config, {name: weights[name].to(dtype).float() for name in weights}, ids, padded)
+    fp32 = _largest(logits, dtypes[0], rounded, padded)
     if not fp32 <= MOST:
         raise RuntimeError(f"the exported model gives other logits than the checkpoint, by up to {fp32:.3g}")
-    if dtype != torch.float32:
-        exported = {name: weights[name] for name in weights}
-    return Difference(fp32, _largest(logits, "stored", _reference(config, exported, ids, padded), padded))
+    if dtype == torch.float32:
+        return Difference(fp32, fp32)
+    return Difference(fp32, _largest(logits, dtypes[1], _reference(config, dict(weights), ids, padded), padded))
 
 
 def _run(folder: Path, request: Path, answer: Path) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 
-from megatron_iberis.checkpoint.weights import CheckpointWeights, whole_checkpoint
-from megatron_iberis.config import save_recipe
+from megatron_iberis.checkpoint.weights import CheckpointWeights, save_tensors, whole_checkpoint
+from megatron_iberis.config import Recipe, save_recipe
+from megatron_iberis.config.run import RunConfig
 from megatron_iberis.convert.exported import CONFIG, STEP
 from megatron_iberis.convert.huggingface.card import card
 from megatron_iberis.convert.huggingface.comparison import Difference, compare
@@ -65,9 +65,14 @@ def _write(
     checkpoint: CheckpointWeights, folder: Path, dtype: torch.dtype, shard_bytes: int
 ) -> tuple[int, int, Difference]:
     """All files of the export; the step, the parameters and the difference."""
-    recipe = checkpoint.recipe
+    recipe = without_places(checkpoint.recipe)
     check_names(checkpoint.weights.shapes(), recipe.model, checkpoint.folder)
     tokenizer = Tokenizer.load(checkpoint.tokenizer)
+    if tokenizer.vocab_size > recipe.model.vocab_size:
+        raise InputError(
+            f"the tokenizer in {checkpoint.tokenizer} has {tokenizer.vocab_size:,} ids and the model "
+            f"{recipe.model.vocab_size:,}: put back the tokenizer that it was trained with."
+        )
     parameters = recipe.model.parameter_count()
     _check_room(folder, parameters * dtype.itemsize + OTHER_FILES)
     padding = 0 if has_padding(tokenizer) else tokenizer.bos_id
@@ -93,6 +98,12 @@ def _write(
     difference = compare(folder, recipe.model, checkpoint.weights, dtype, tokenizer)
     _write_text(folder / "README.md", card(recipe, checkpoint.step, parameters, dtype, difference, tokenizer))
     return checkpoint.step, parameters, difference
+
+
+def without_places(recipe: Recipe) -> Recipe:
+    """The recipe without the paths of the machine that it was trained on: an export is for others."""
+    data = replace(recipe.data, train="", val="", tokenizer="")
+    return replace(recipe, data=data, run=RunConfig(stage=recipe.run.stage))
 
 
 def write_tokenizer(tokenizer: Tokenizer, folder: Path, longest: int) -> None:
@@ -126,8 +137,7 @@ def _write_weights(weights: Mapping[str, torch.Tensor], folder: Path, dtype: tor
         )
     for file, names in zip(files, shards, strict=True):
         tensors = {name: weights[name].to(dtype).contiguous() for name in names}
-        save_file(tensors, folder / file, metadata={"format": "pt"})
-        (folder / file).chmod((folder / CONFIG).stat().st_mode)  # safetensors writes for its owner alone
+        save_tensors(tensors, folder / file, metadata={"format": "pt"})
 
 
 def _shards(sizes: Mapping[str, int], most: int) -> Iterator[list[str]]:

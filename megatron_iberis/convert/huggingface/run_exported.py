@@ -3,7 +3,7 @@
     python -c "<this file>" MODEL REQUEST ANSWER
 
 REQUEST and ANSWER are safetensors files: ids and attention mask in; out the logits, of one pass and of two passes on
-a cache, computed in fp32 and in the dtype of the files. The texts in REQUEST's metadata come back as ids.
+a cache, computed in each of the dtypes that REQUEST's metadata name. The texts there come back as ids.
 """
 
 import json
@@ -21,12 +21,12 @@ folder, request, answer = sys.argv[1:]
 asked = load_file(request)
 ids, mask = asked["ids"], asked["mask"]
 with safe_open(request, framework="pt") as file:
-    texts = json.loads(file.metadata()["texts"])
+    texts, dtypes = (json.loads(file.metadata()[name]) for name in ("texts", "dtypes"))
 tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
 told = {"ids": json.dumps([tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts])}
 logits = {}
-for name, dtype in (("fp32", torch.float32), ("stored", "auto")):
-    model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dtype=dtype).eval()
+for name in dtypes:
+    model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dtype=getattr(torch, name)).eval()
     with torch.no_grad():
         logits[f"{name}.whole"] = model(ids, attention_mask=mask).logits
         half = ids.shape[1] // 2

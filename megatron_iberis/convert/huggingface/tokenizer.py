@@ -6,7 +6,7 @@
   keeps "<0x0A>" typed in a text apart from the byte piece of that name.
 * Spaces stand in the pieces as they are, so that a U+2581 in the text stays what it is.
 * SentencePiece adds up unigram weights in fp32 and the tokenizers package in fp64. Where two ways to split a text
-  weigh the same but for that rounding, each may take another: 14 of 2.8 million tokens of books and articles.
+  weigh the same but for that rounding, each may take another: 2 tokens in 100,000 (docs/measurements.md).
 * Text is opened by bos, as every document in training is.
 * The specials are recognised where a text spells them: transformers cannot be kept from it but with
   `split_special_tokens=True`. (The chat template spells none that a message holds.)

@@ -32,7 +32,8 @@ MODEL = ModelConfig(
 
 
 def recipe_of(model: ModelConfig, stage: str = "chat") -> Recipe:
-    recipe = load_recipe("demo", [f"--run.stage={stage}", "--run.folder=runs/small"])
+    places = [f"--{name}=/home/me/{name}" for name in ("run.folder", "data.train", "data.val", "data.tokenizer")]
+    recipe = load_recipe("demo", [f"--run.stage={stage}", *places])
     return replace(recipe, model=model)
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import DataCollatorForLanguageModeling, DynamicCache, Trainer, TrainingArguments, pipeline
 
+from megatron_iberis.convert.exported import read_export
 from megatron_iberis.model.reference import ReferenceIberis
 
 from .conftest import MODEL, likeliest, load, logits_of
@@ -187,7 +188,7 @@ def test_in_bf16_the_likeliest_token_is_the_same_or_nearly_as_likely(
     assert len(generate(half, PROMPTS)) == len(PROMPTS)
 
 
-def test_it_is_saved_and_loaded_again_with_its_code(model: Any, theirs: Any, tmp_path: Path) -> None:
+def test_it_is_saved_and_loaded_again_with_its_code(model: Any, theirs: Any, exported: Path, tmp_path: Path) -> None:
     folder = tmp_path / "again"
     model.save_pretrained(folder)
     theirs.save_pretrained(folder)
@@ -199,6 +200,7 @@ def test_it_is_saved_and_loaded_again_with_its_code(model: Any, theirs: Any, tmp
     inputs = padded(PROMPTS, True)
     assert torch.equal(forward(again, **inputs).logits, forward(model, **inputs).logits)
     assert again.generation_config.eos_token_id == list(ENDS)
+    assert read_export(folder).config == read_export(exported).config  # what from-hf makes of it
 
 
 def test_a_pipeline_continues_text_and_answers(model: Any, theirs: Any, reference: ReferenceIberis) -> None:

@@ -109,9 +109,10 @@ def some_text(draw: random.Random) -> str:
 def some_answer(draw: random.Random) -> Any:
     if draw.random() < 0.5:
         return some_text(draw)
-    parts = []
+    parts: list[Message] = []
     for kind in draw.choices(["text", "python", "python_output"], k=draw.randint(1, 6)):
-        if kind != "text" or not parts or parts[-1]["type"] != "text":  # two texts in a row are refused
+        before = parts[-1]["type"] if parts else ""
+        if kind != before and (kind != "python_output" or before == "python"):  # two texts in a row are refused
             parts.append({"type": kind, "text": some_text(draw)})
     return parts
 

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from megatron_iberis.checkpoint.weights import CheckpointWeights
 from megatron_iberis.convert.exported import convert_from_hf
-from megatron_iberis.convert.huggingface.export import export
+from megatron_iberis.convert.huggingface.export import export, without_places
 from megatron_iberis.tokenizer import Tokenizer
 from tests.convert.huggingface.conftest import SHARD_BYTES
 
@@ -20,7 +20,8 @@ def check(back: Path, checkpoint: Path, dtype: torch.dtype) -> None:
     assert found.weights.keys() == wanted.weights.keys()
     for name, tensor in wanted.weights.items():
         assert torch.equal(found.weights[name], tensor.to(dtype).float()), name
-    assert (found.step, found.recipe, found.weights_only) == (wanted.step, wanted.recipe, True)
+    assert (found.step, found.weights_only) == (wanted.step, True)
+    assert found.recipe == without_places(wanted.recipe)
     assert Tokenizer.load(found.tokenizer).fingerprint == Tokenizer.load(wanted.tokenizer).fingerprint
 
 
