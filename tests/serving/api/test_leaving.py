@@ -35,7 +35,7 @@ def slow(monkeypatch: pytest.MonkeyPatch, say: Say) -> None:
 @pytest.fixture
 def small(slow: None) -> Iterator[Running]:
     """One answer at a time, and two may wait."""
-    settings = Settings("tiny", max_requests=1, queue=2, grace=0.3, comment_every=0.1)
+    settings = Settings("tiny", max_requests=1, queue=2, grace=1.0, comment_every=0.1)
     with serving(opener(tiny_model(), max_requests=1), settings) as running:
         yield running
 
