@@ -27,6 +27,8 @@ def check_exposure(host: str, key: str, insecure: bool) -> None:
 
 def listen(host: str, port: int) -> socket.socket:
     """A socket that takes connections. InputError if it can't be had."""
+    if not 0 <= port <= 65535:  # getaddrinfo would take what is left of it after a division
+        raise InputError(f"--port is {port}: it must be 0 to 65535.")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         return socket.create_server(address[:2], family=family)

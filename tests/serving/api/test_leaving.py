@@ -117,7 +117,7 @@ def test_an_answer_that_takes_too_long_is_cut(slow: None) -> None:
     with serving(opener(tiny_model(), max_requests=1), settings) as server:
         first = server.send(CHAT, LONG)
         server.wait_until(lambda: server.application.thread.running == 1)
-        status, headers, body = server.ask("POST", CHAT, LONG)
+        status, _, body = server.ask("POST", CHAT, LONG)
         assert (status, bool(body["choices"][0]["message"]["content"])) == (200, True)
         assert body["choices"][0]["finish_reason"] == "length"
         assert body["usage"]["completion_tokens"] < 100
