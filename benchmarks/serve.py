@@ -1,0 +1,285 @@
+"""Many clients at once: tokens/s, time to the first token, and whether all of them are answered to the end.
+
+    python -m benchmarks.serve --checkpoint demo/sample/run [--streams 64] [--dtype bf16] [--long 1500]
+    python -m benchmarks.serve --recipe d12 --streams 16                # random weights of this shape
+    python -m benchmarks.serve --checkpoint ... --beside-transformers   # and `transformers serve` of the export
+    python -m benchmarks.serve --checkpoint ... --soak 2000             # clients that leave at random
+
+Rows: one stream alone, then so many at once; --long: three streams, and a prompt of so many tokens that arrives while
+they run, with their longest pause beside their usual one. The servers run one after the other, each in a process of
+its own, clients in this one; each has answered once before anything is measured. A soak ends with what is still open
+and with the server's memory before and after. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+HEADER = "server          streams  complete  tokens/s  first p50      p99  pause p50      max"
+
+
+@dataclass
+class Stream:
+    """What a client has seen."""
+
+    started: float
+    times: list[float] = field(default_factory=list)
+    """Of each text that came."""
+    finished: bool = False
+    tokens: int = 0
+    head: str = ""
+    """What is no event: a refusal."""
+
+    @property
+    def pauses(self) -> list[float]:
+        """Between two texts."""
+        return [b - a for a, b in zip(self.times, self.times[1:], strict=False)]
+
+
+@dataclass
+class Row:
+    """A measurement; times in seconds."""
+
+    server: str
+    streams: int
+    complete: int
+    tokens_per_second: float
+    first_p50: float
+    first_p99: float
+    pause_p50: float
+    pause_max: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.server:<15}{self.streams:>8}{self.complete:>10}{self.tokens_per_second:>10.1f}"
+            f"{self.first_p50:>9.3f} s{self.first_p99:>7.3f} s{self.pause_p50:>9.4f} s{self.pause_max:>7.3f} s"
+        )
+
+
+@dataclass(frozen=True)
+class Target:
+    """A server that runs."""
+
+    name: str
+    port: int
+    model: str
+    process: subprocess.Popen[bytes]
+
+
+async def ask(target: Target, prompt: str, tokens: int, leave_after: float | None = None) -> Stream:
+    """A chat's stream, to its end or until the client leaves."""
+    body = {
+        "model": target.model,
+        "messages": [{"role": "user", "content": prompt}],
+        "max_tokens": tokens,
+        "temperature": 1.0,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
+    data = json.dumps(body).encode()
+    stream = Stream(time.perf_counter())
+    reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost:{target.port}\r\nConnection: close\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+    writer.write(head.encode() + data)
+    try:
+        await asyncio.wait_for(_read(reader, stream), leave_after)
+    except asyncio.TimeoutError:
+        pass
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+    return stream
+
+
+async def _read(reader: asyncio.StreamReader, stream: Stream) -> None:
+    while line := await reader.readline():
+        if line.startswith(b"data: {"):
+            event = json.loads(line[6:])
+            choices = event.get("choices") or []
+            if any(choice["delta"].get("content") for choice in choices):
+                stream.times.append(time.perf_counter())
+            stream.finished |= any(choice.get("finish_reason") for choice in choices)
+            stream.tokens = (event.get("usage") or {}).get("completion_tokens", stream.tokens)
+        elif not stream.times:
+            stream.head += line.decode()
+    stream.tokens = stream.tokens or len(stream.times)
+
+
+def summary(name: str, streams: list[Stream]) -> Row:
+    """Of streams that ran together."""
+    whole = [stream for stream in streams if stream.finished and stream.times]
+    if not whole:
+        raise SystemExit(f"{name}: no stream came to its end; the answers began with {streams[0].head!r}")
+    firsts = sorted(stream.times[0] - stream.started for stream in whole)
+    pauses = [pause for stream in whole for pause in stream.pauses] or [0.0]
+    seconds = max(s.times[-1] for s in whole) - min(s.started for s in whole)
+    return Row(
+        name,
+        len(streams),
+        sum(stream.finished for stream in streams),
+        sum(stream.tokens for stream in whole) / seconds,
+        statistics.median(firsts),
+        firsts[min(len(firsts) - 1, int(0.99 * len(firsts)))],
+        statistics.median(pauses),
+        max(pauses),
+    )
+
+
+def prompt(number: int) -> str:
+    """No two begin alike."""
+    return f"{number}. What did the people of village {number} do when the ferry had left?"
+
+
+async def measure(target: Target, streams: int, tokens: int, long: int) -> list[Row]:
+    """One stream, so many together, and three that a long prompt disturbs."""
+    await ask(target, prompt(-1), 4)
+    for number in range(-6, -1):  # a model of random weights may say nothing
+        alone = await ask(target, prompt(number), tokens)
+        if len(alone.times) > tokens // 2:
+            break
+    rows = [summary(target.name, [alone])]
+    rows.append(summary(target.name, await asyncio.gather(*(ask(target, prompt(n), tokens) for n in range(streams)))))
+    if long:
+        running = [asyncio.ensure_future(ask(target, prompt(-n), tokens * 2)) for n in (7, 8, 9)]
+        await asyncio.sleep(rows[0].first_p50 + 10 * rows[0].pause_p50)
+        disturbing = await ask(target, "word " * long, 2)
+        row = summary(f"{target.name}, long", await asyncio.gather(*running))
+        seconds = disturbing.times[0] - disturbing.started if disturbing.times else float("nan")
+        print(f"a prompt of {long} words beside three streams: its first token after {seconds:.2f} s")
+        rows.append(row)
+    return rows
+
+
+async def soak(target: Target, requests: int) -> dict[str, Any]:
+    """Requests of which many are left at random; what is open in the end, and how the memory has grown."""
+    chance, room = random.Random(0), asyncio.Semaphore(48)
+    memory = psutil.Process(target.process.pid).memory_info
+    finished = 0
+
+    async def one(number: int) -> None:
+        nonlocal finished
+        leave = chance.choice([None, 0.0, 0.01, 0.05, 0.2, 1.0])
+        async with room:
+            stream = await ask(target, prompt(number), chance.choice([1, 8, 40]), leave)
+        finished += stream.finished
+
+    await asyncio.gather(*(one(number) for number in range(requests // 10)))
+    before = memory().rss
+    await asyncio.gather(*(one(number) for number in range(requests // 10, requests)))
+    await asyncio.sleep(2)
+    with urllib.request.urlopen(f"http://127.0.0.1:{target.port}/health") as answer:
+        health = json.loads(answer.read())
+    return {
+        "requests": requests,
+        "finished": finished,
+        "running": health["running"],
+        "queued": health["queued"],
+        "memory_growth_mib": round((memory().rss - before) / 2**20, 1),
+    }
+
+
+@contextmanager
+def started(name: str, model: str, command: list[str]) -> Iterator[Target]:
+    """A server for a block; {port} in its command is its port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [word.replace("{port}", str(port)) for word in command]
+    with tempfile.TemporaryFile() as log:
+        environment = os.environ | {"HF_HUB_OFFLINE": "1"}
+        process = subprocess.Popen(words, stdout=log, stderr=log, env=environment)
+        try:
+            last = time.monotonic() + 300
+            while True:
+                with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/health"):
+                    break
+                if process.poll() is not None or time.monotonic() > last:
+                    log.seek(0)
+                    raise SystemExit(f"{name} does not start:\n{log.read().decode(errors='replace')[-3000:]}")
+                time.sleep(0.2)
+            yield Target(name, port, model, process)
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def shaped(recipe: str, folder: Path) -> Path:
+    """A checkpoint of random weights, with a tokenizer of the demo's texts."""
+    from megatron_iberis.checkpoint.weights_only import save_weights
+    from megatron_iberis.config import load_recipe
+    from megatron_iberis.inference.bench import random_weights
+    from megatron_iberis.tokenizer import train
+
+    texts = (line for path in Path("examples/sample").glob("*.jsonl") for line in path.read_text().splitlines())
+    tokenizer = train((json.loads(line)["text"] for line in texts), 600, folder / "tokenizer")
+    loaded = load_recipe(recipe)
+    save_weights(folder / "checkpoint", loaded, tokenizer, random_weights(loaded.model), 0, "random weights")
+    return folder / "checkpoint"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    model = parser.add_mutually_exclusive_group(required=True)
+    model.add_argument("--checkpoint", type=Path)
+    model.add_argument("--recipe")
+    parser.add_argument("--dtype", default="fp32")
+    parser.add_argument("--streams", type=int, default=64)
+    parser.add_argument("--tokens", type=int, default=64, help="of an answer")
+    parser.add_argument("--long", type=int, default=0, help="words of a prompt that disturbs three streams")
+    parser.add_argument("--soak", type=int, default=0, help="requests with random cancellations")
+    parser.add_argument("--beside-transformers", action="store_true")
+    arguments = parser.parse_args()
+    found: dict[str, Any] = {"rows": []}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = arguments.checkpoint or shaped(arguments.recipe, Path(scratch))
+        iberis = "import sys; from megatron_iberis.cli import main; sys.exit(main())"
+        serve = [sys.executable, "-c", iberis, "serve", "--checkpoint", str(folder), "--port", "{port}"]
+        serve += ["--dtype", arguments.dtype, "--max-requests", str(arguments.streams), "--force-chat"]
+        print(HEADER)
+        with started("iberis serve", "served", [*serve, "--model-name", "served"]) as target:
+            rows = asyncio.run(measure(target, arguments.streams, arguments.tokens, arguments.long))
+            print(*rows, sep="\n", flush=True)
+            if arguments.soak:
+                found["soak"] = asyncio.run(soak(target, arguments.soak))
+                print(", ".join(f"{name} {value}" for name, value in found["soak"].items()))
+        if arguments.beside_transformers:
+            rows += _transformers(Path(folder), Path(scratch), arguments)
+    found["rows"] = [asdict(row) for row in rows]
+    print(json.dumps(found))
+
+
+def _transformers(checkpoint: Path, scratch: Path, arguments: argparse.Namespace) -> list[Row]:
+    from megatron_iberis.convert.huggingface.export import export
+
+    exported = scratch / "exported"
+    export(checkpoint, exported, "bf16" if arguments.dtype == "bf16" else "fp32")
+    program = str(Path(sys.executable).parent / "transformers")
+    command = [program, "serve", str(exported), "--trust-remote-code", "--device", "cpu", "--host", "127.0.0.1"]
+    with started("transformers", str(exported), [*command, "--port", "{port}"]) as target:
+        rows = asyncio.run(measure(target, arguments.streams, arguments.tokens, 0))
+    print(*rows, sep="\n", flush=True)
+    return rows
+
+
+if __name__ == "__main__":
+    main()
