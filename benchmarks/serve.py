@@ -127,17 +127,17 @@ async def _read(reader: asyncio.StreamReader, stream: Stream) -> None:
 
 def summary(name: str, streams: list[Stream]) -> Row:
     """Of streams that ran together."""
-    whole = [stream for stream in streams if stream.finished and stream.times]
-    if not whole:
-        raise SystemExit(f"{name}: no stream came to its end; the answers began with {streams[0].head!r}")
-    firsts = sorted(stream.times[0] - stream.started for stream in whole)
-    pauses = [pause for stream in whole for pause in stream.pauses] or [0.0]
-    seconds = max(s.times[-1] for s in whole) - min(s.started for s in whole)
+    spoke = [stream for stream in streams if stream.times]
+    if not spoke:
+        raise SystemExit(f"{name}: no stream said anything; the answers began with {streams[0].head!r}")
+    firsts = sorted(stream.times[0] - stream.started for stream in spoke)
+    pauses = [pause for stream in spoke for pause in stream.pauses] or [0.0]
+    seconds = max(s.times[-1] for s in spoke) - min(s.started for s in spoke)
     return Row(
         name,
         len(streams),
         sum(stream.finished for stream in streams),
-        sum(stream.tokens for stream in whole) / seconds,
+        sum(stream.tokens for stream in spoke) / seconds,
         statistics.median(firsts),
         firsts[min(len(firsts) - 1, int(0.99 * len(firsts)))],
         statistics.median(pauses),

@@ -5,11 +5,9 @@ count answers -> known hosts, request id -> CORS, if any -> key, JSON, size -> F
 
 from __future__ import annotations
 
-import importlib
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -18,13 +16,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import megatron_iberis
 from megatron_iberis.serving.api import chat, completions, docs, state
-from megatron_iberis.serving.api.errors import APIError, answer_errors
+from megatron_iberis.serving.api.errors import answer_errors
 from megatron_iberis.serving.api.generation_thread import GenerationThread
 from megatron_iberis.serving.api.metrics import Metrics
 from megatron_iberis.serving.api.opened import Opened
 from megatron_iberis.serving.api.security import Guarded, OnlyKnownHosts
 from megatron_iberis.serving.api.service import Service
 from megatron_iberis.serving.api.settings import Settings
+from megatron_iberis.serving.page import headers_for, page
 
 
 class Application:
@@ -86,9 +85,5 @@ class Application:
 
 
 async def _page() -> Response:
-    try:
-        page: Any = importlib.import_module("megatron_iberis.serving.page")
-    except ModuleNotFoundError:
-        raise APIError(404, "this server has no page: /docs lists what there is.") from None
     nonce = secrets.token_urlsafe(16)
-    return HTMLResponse(page.page(nonce), headers=page.headers_for(nonce))
+    return HTMLResponse(page(nonce), headers=headers_for(nonce))

@@ -79,7 +79,8 @@ def _serve(arguments: argparse.Namespace) -> None:
     shared, alone = _PREFILL["cuda" if on_gpu else "cpu"]
 
     def failed() -> None:
-        server.should_exit = application.thread.opened is None
+        if application.thread.opened is None:  # it was never able to answer
+            server.should_exit = True
 
     application = Application(settings, lambda: _open(arguments), arguments.prefill_tokens or shared, alone, failed)
     server = Server(application)

@@ -234,6 +234,7 @@ class GenerationThread:
     def _tell(self, job: Job, now: float) -> None:
         """Tells what is new of a job; ends it if its time is over, or something went wrong."""
         late = now > job.deadline or (self._stop_at is not None and now > self._stop_at)
+        begun = len(job.answers) < len(job.asks) or any(a.request.answer for a in job.answers.values())
         for number, answer in list(job.answers.items()):
             request = answer.request
             if request.error:
@@ -242,7 +243,7 @@ class GenerationThread:
                 if request.finish is None:
                     return self._fail(job, "stopping", "the server is shutting down.")
             elif late and request.finish is None:
-                if not request.answer:
+                if not begun:
                     return self._fail(job, "time", "the answer did not begin within the server's time limit.")
                 self.opened.engine.cancel(request)  # type: ignore[union-attr]
             if (part := answer.part()) is not None:

@@ -138,6 +138,6 @@ class Health(BaseModel):
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody} for status in (400, 401, 403, 404, 413, 415, 422, 429, 500, 503)
 }
-_STREAM = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+_STREAM: dict[str, Any] = {"content": {"text/event-stream": {}}}
 CHAT_ANSWERS: dict[int | str, dict[str, Any]] = {200: {"model": ChatCompletion, **_STREAM}, **ERRORS}
 COMPLETION_ANSWERS: dict[int | str, dict[str, Any]] = {200: {"model": Completion, **_STREAM}, **ERRORS}

@@ -2,23 +2,32 @@
 
 Bounds of the sampling settings are `Sampling`'s, which says so with an InputError: 400. A field of the wrong type is
 422. `top_k`, `min_p` and `repetition_penalty` are this server's own (`extra_body` of the official client).
+
+Checking stops at the first mistake in a list: to collect all of a large one's would hold up everybody.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, FailFast, Field, WrapValidator
 
 from megatron_iberis.inference.sampling import Sampling
 from megatron_iberis.serving.api.errors import APIError
 
-MOST_STOPS, LONGEST_STOP = 16, 1000
+MOST_STOPS, LONGEST_STOP, MOST_BIASES = 16, 1000, 1024
 _SAMPLING = [field.name for field in fields(Sampling) if field.name != "logprobs"]
 MOST_ANSWERS = 128
 """`n`, at most, as OpenAI's."""
+
+
+class FirstMistake(FailFast):
+    """pydantic's, that can stand in a union of types, which hashes them."""
+
+    def __hash__(self) -> int:
+        return hash(FirstMistake)
 
 
 class StreamOptions(BaseModel):
@@ -36,7 +45,9 @@ class AskedFor(BaseModel):
     stream: bool | None = Field(None, description="server-sent events, one a token")
     stream_options: StreamOptions | None = None
     n: int | None = Field(None, description="answers to each prompt")
-    stop: str | list[str] | None = Field(None, description=f"texts that end the answer, at most {MOST_STOPS}")
+    stop: str | Annotated[list[str], FirstMistake()] | None = Field(
+        None, description=f"texts that end the answer, at most {MOST_STOPS}"
+    )
     max_tokens: int | None = Field(None, description="of the answer")
     temperature: float | None = Field(None, description="0: the likeliest token each time; default 1")
     top_p: float | None = None
@@ -49,7 +60,9 @@ class AskedFor(BaseModel):
     seed: int | None = Field(None, description="decides the draws; the answer tells the one that was used")
 
     def sampling(self, logprobs: int) -> Sampling:
-        """The settings, with a seed. InputError for what is out of bounds."""
+        """The settings, with a seed. InputError or APIError for what is out of bounds."""
+        if self.logit_bias and len(self.logit_bias) > MOST_BIASES:
+            raise APIError(400, f"logit_bias can be for {MOST_BIASES:,} tokens at most.", "logit_bias")
         given = {name: value for name in _SAMPLING if (value := getattr(self, name)) is not None}
         return Sampling(**given, logprobs=logprobs).seeded()
 
@@ -95,7 +108,7 @@ class ChatMessage(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     role: str = Field(description="system, developer, user or assistant")
-    content: str | list[ContentPart] | None = None
+    content: str | Annotated[list[ContentPart], FirstMistake()] | None = None
     tool_calls: list[Any] | None = None
     function_call: Any = None
 
@@ -103,7 +116,7 @@ class ChatMessage(BaseModel):
 class ChatRequest(AskedFor):
     """A conversation to go on with. If its last message is an assistant's, the answer goes on with that message."""
 
-    messages: list[ChatMessage]
+    messages: Annotated[list[ChatMessage], FirstMistake()]
     max_completion_tokens: int | None = Field(None, description="as max_tokens; default: what there is room for")
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, description="0 to 20")
@@ -156,10 +169,25 @@ class ChatRequest(AskedFor):
         return [message.model_dump(include={"role", "content"}) for message in self.messages]
 
 
+def _prompts(value: Any, check: Any) -> Any:
+    """Instead of pydantic, which would try each kind and collect what speaks against it, element by element."""
+    found = value if isinstance(value, list) else [value]
+    if all(type(one) is int for one in found) and isinstance(value, list):
+        return value
+    if all(type(one) is str for one in found) or all(
+        type(one) is list and all(type(i) is int for i in one) for one in found
+    ):
+        return value
+    raise ValueError("must be a text, a list of texts, a list of ids, or a list of such lists")
+
+
+Prompts = Annotated[str | list[int] | list[str] | list[list[int]], WrapValidator(_prompts)]
+
+
 class CompletionRequest(AskedFor):
     """Texts to go on with, or ids of tokens. A text is the beginning of a document; ids are taken as they are."""
 
-    prompt: str | list[int] | list[str] | list[list[int]]
+    prompt: Prompts
     echo: bool | None = Field(None, description="the prompt comes before the answer, in text and logprobs")
     logprobs: int | None = Field(None, description="0 to 20: log-probabilities, with so many likeliest tokens")
     suffix: str | None = None

@@ -45,7 +45,7 @@ class Service:
         if name not in (None, "", self.settings.model):
             raise APIError(
                 404,
-                f"there is no model {name!r}: this server has {self.settings.model!r}.",
+                f"there is no model {name[:100]!r}: this server has {self.settings.model!r}.",
                 "model",
                 "model_not_found",
             )

@@ -311,6 +311,7 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}
         ({"top_p": 0}, "top_p is 0"),
         ({"logit_bias": {"5": 101}}, "logit_bias"),
         ({"logit_bias": {"999999": 1}}, "999999"),
+        ({"logit_bias": {str(i): 1 for i in range(1025)}}, "1,024"),
         ({"seed": 2**70}, "seed"),
         ({"top_logprobs": 2}, "logprobs"),
         ({"logprobs": True, "top_logprobs": 21}, "0 to 20"),

@@ -5,13 +5,16 @@ from __future__ import annotations
 import http.client
 import json
 import threading
+import time
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from megatron_iberis.errors import InputError
 from megatron_iberis.inference.engine import Engine
 from megatron_iberis.serving.api.opened import Opened
+from megatron_iberis.serving.api.schemas import ChatRequest, CompletionRequest
 from megatron_iberis.serving.api.settings import Settings
 from tests.serving.api.conftest import Say
 from tests.support.server import Running, opener, serving, tiny_model
@@ -66,6 +69,30 @@ def test_a_model_that_there_is_not_is_model_not_found(server: Running) -> None:
     assert (body["error"]["code"], body["error"]["param"]) == ("model_not_found", "model")
     assert server.ask("GET", "/v1/models/tiny")[2]["id"] == "tiny"
     assert server.ask("POST", CHAT, {**HI, "model": None})[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (COMPLETIONS, {"prompt": [1] * 340_000 + ["x"]}),
+        (COMPLETIONS, {"prompt": [[1]] * 170_000 + [["x"]]}),
+        (COMPLETIONS, {"prompt": [None] * 170_000}),
+        (COMPLETIONS, {"prompt": "x", "stop": [1] * 300_000}),
+        (CHAT, {"messages": [{}] * 240_000}),
+        (CHAT, {"messages": [{"role": "user", "content": [{}] * 240_000}]}),
+    ],
+)
+def test_of_a_large_wrong_list_the_first_mistake_is_told(server: Running, path: str, body: Any) -> None:
+    """Collecting all of them would keep the event loop busy for seconds."""
+    schema = CompletionRequest if path == COMPLETIONS else ChatRequest
+    with pytest.raises(ValidationError) as found:
+        schema.model_validate(body)
+    assert found.value.error_count() <= 4
+    started = time.perf_counter()
+    status, _, told = server.ask("POST", path, json.dumps(body, separators=(",", ":")).encode())
+    assert status == 422
+    assert len(error_of(told)["message"]) < 200
+    assert time.perf_counter() - started < 1
 
 
 def test_a_body_without_a_length_is_limited_too(server: Running) -> None:

@@ -35,7 +35,7 @@ def slow(monkeypatch: pytest.MonkeyPatch, say: Say) -> None:
 @pytest.fixture
 def small(slow: None) -> Iterator[Running]:
     """One answer at a time, and two may wait."""
-    settings = Settings("tiny", max_requests=1, queue=2, grace=0.3, comment_every=0.1)
+    settings = Settings("tiny", max_requests=1, queue=2, grace=1.0, comment_every=0.1)
     with serving(opener(tiny_model(), max_requests=1), settings) as running:
         yield running
 
@@ -113,16 +113,11 @@ def test_a_stream_that_waits_says_so(small: Running) -> None:
 
 
 def test_an_answer_that_takes_too_long_is_cut(slow: None) -> None:
-    settings = Settings("tiny", max_requests=1, time_limit=0.5)
-    with serving(opener(tiny_model(), max_requests=1), settings) as server:
-        first = server.send(CHAT, LONG)
-        server.wait_until(lambda: server.application.thread.running == 1)
+    with serving(opener(tiny_model()), Settings("tiny", time_limit=0.5)) as server:
         status, _, body = server.ask("POST", CHAT, LONG)
-        assert (status, bool(body["choices"][0]["message"]["content"])) == (200, True)
-        assert body["choices"][0]["finish_reason"] == "length"
-        assert body["usage"]["completion_tokens"] < 100
-        assert b"200 OK" in first.recv(4096)
-        first.close()
+        assert (status, body["choices"][0]["finish_reason"]) == (200, "length")
+        assert 1 <= body["usage"]["completion_tokens"] < 100
+        assert len(body["choices"][0]["message"]["content"]) == body["usage"]["completion_tokens"]
 
 
 def test_an_answer_that_does_not_begin_in_time_is_503(slow: None) -> None:

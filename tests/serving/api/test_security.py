@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import closing
@@ -162,3 +163,15 @@ def test_nothing_on_the_docs_page_is_from_another_host(server: Running) -> None:
     assert "http" not in text
     for word in ("/v1/chat/completions", "max_completion_tokens", "repetition_penalty", "/health"):
         assert word in text
+
+
+def test_the_page_and_its_headers_share_a_nonce_that_is_new_each_time(server: Running) -> None:
+    nonces = set()
+    for _ in range(2):
+        status, headers, body = server.ask("GET", "/")
+        assert (status, headers["content-type"]) == (200, "text/html; charset=utf-8")
+        found = re.search(r"script-src 'nonce-([\w-]{20,})'", headers["content-security-policy"])
+        assert found, headers
+        assert f'<script nonce="{found[1]}">' in body.decode()
+        nonces.add(found[1])
+    assert len(nonces) == 2
