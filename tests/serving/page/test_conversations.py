@@ -163,6 +163,23 @@ def test_export_and_import_keep_everything(visitor: Visitor, tmp_path: Path) -> 
     assert visitor.button("Continue").count() == 1
 
 
+def test_imported_file_replaces_nothing(visitor: Visitor) -> None:
+    visitor.send("one")
+    (here,) = visitor.page.evaluate("iberis.store.list()")
+    kept = visitor.page.evaluate("id => iberis.store.messages(id)", here["id"])
+    message = {"id": kept[0]["id"], "parent": None, "role": "user", "text": "changed", "created": 1}
+    file = {**here, "title": "another", "chosen": [], "updated": here["updated"] + 1000, "messages": [message]}
+    content = json.dumps({"format": "iberis-conversations", "conversations": [file]})
+    visitor.page.locator("#import-file").set_input_files(
+        {"name": "a.json", "mimeType": "application/json", "buffer": content.encode()}
+    )
+    visitor.until("document.querySelectorAll('.conversation').length === 2")
+    visitor.button("one").click()
+    settled(visitor, "one", "Hello there.")
+    visitor.button("another").click()
+    settled(visitor, "changed")
+
+
 def test_what_is_no_export_is_refused(visitor: Visitor) -> None:
     visitor.button("Settings").click()
     for content, reason in [

@@ -24,6 +24,7 @@ def test_events_survive_every_split(visitor: Visitor) -> None:
     for stream, expected in [
         (f"data: {JAPANESE}\n\ndata: b\n\n", [JAPANESE, "b"]),
         ("data: a\r\n\r\ndata:b\r\n\r\n", ["a", "b"]),
+        ("data: x\r\ndata: y\r\n\r\n", ["x\ny"]),
         ("data: a\r\rdata: b\r\r", ["a", "b"]),
         (": a comment\n\ndata: x\ndata: y\n\n:\n\n", ["x\ny"]),
         ("event: e\nid: 1\nretry: 5\ndata\ndata:  two\n\n", ["\n two"]),
