@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,14 @@ from megatron_iberis.text.reading.inputs import find_inputs
 from megatron_iberis.text.reading.records import Tally, read_documents
 from megatron_iberis.tokenizer import train
 from tests.support.ranks import Ranks
+
+
+def pytest_configure() -> None:
+    """Signals that this process ignores, since nohup or a script's & started it, would be ignored by its children."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)  # ignored here still
 
 
 @pytest.fixture(scope="session")

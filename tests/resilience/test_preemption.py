@@ -116,17 +116,9 @@ assert [signal.getsignal(number) for number in preemption.SIGNALS] == before
 
 
 def signalled(*numbers: signal.Signals) -> int:
-    """The exit code of a process that sends itself each signal twice at once, as an echo.
-
-    It hears them all, even where this suite was started by nohup or in the background of a script.
-    """
-    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGHUP)}
-    try:
-        arguments = [str(int(number)) for number in numbers]
-        return subprocess.run([sys.executable, "-c", CODE, *arguments], timeout=60, stderr=subprocess.PIPE).returncode
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    """The exit code of a process that sends itself each signal twice at once, as an echo."""
+    arguments = [str(int(number)) for number in numbers]
+    return subprocess.run([sys.executable, "-c", CODE, *arguments], timeout=60, stderr=subprocess.PIPE).returncode
 
 
 def test_each_signal_is_noted_and_a_second_ctrl_c_ends_the_process() -> None:
