@@ -104,6 +104,20 @@ class Int8Matrix:
 
         kernel: one of int8_kernels(), "" for the best; all give the same bits."""
 
+def bf16_kernels() -> list[str]:
+    """What this CPU can run of bf16_linear, the best last: "portable", "avx2", "avx512"."""
+
+def bf16_linear(
+    weight: npt.NDArray[np.uint16],
+    x: npt.NDArray[np.uint16],
+    y: npt.NDArray[np.uint16],
+    threads: int,
+    kernel: str = "",
+) -> None:
+    """Writes x [N, I] times the transposed weight [O, I] to y [N, O], all bf16, in at most so many threads.
+
+    kernel: one of bf16_kernels(), "" for the best; all give the same bits (csrc/decode/bf16_linear.h)."""
+
 def best_fit(index: IndexReader, row_tokens: int) -> tuple[Int64s, npt.NDArray[np.uint32], int, int]:
     """Whole documents packed into rows (order/best_fit.h): starts [rows + 1], documents, cropped, padded tokens."""
 

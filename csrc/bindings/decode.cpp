@@ -4,6 +4,7 @@
 
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"
+#include "decode/bf16_linear.h"
 #include "decode/int8_linear.h"
 
 namespace iberis {
@@ -13,17 +14,24 @@ using Values = py::array_t<int8_t, py::array::c_style>;
 using Scales = py::array_t<uint16_t, py::array::c_style>;
 using Floats = py::array_t<float, py::array::c_style>;
 
-std::vector<std::string> kernel_names() {
+using Bf16s = py::array_t<uint16_t, py::array::c_style>;
+
+template <typename Kernel>
+std::vector<std::string> names_of(const std::vector<const Kernel*>& kernels) {
   std::vector<std::string> names;
-  for (const Int8Kernel* kernel : int8_kernels()) names.emplace_back(kernel->name);
+  for (const Kernel* kernel : kernels) names.emplace_back(kernel->name);
   return names;
 }
 
-const Int8Kernel& kernel_named(const std::string& name) {
-  for (const Int8Kernel* kernel : int8_kernels()) {
+// "" is the best one. `kind`: as in int8_kernels().
+template <typename Kernel>
+const Kernel& kernel_named(const std::vector<const Kernel*>& kernels, const std::string& name, const std::string& kind) {
+  if (name.empty()) return *kernels.back();
+  for (const Kernel* kernel : kernels) {
     if (kernel->name == name) return *kernel;
   }
-  throw std::invalid_argument("this CPU has no int8 kernel \"" + name + "\": take one of int8_kernels().");
+  throw std::invalid_argument("this CPU has no " + kind + " kernel \"" + name + "\": take one of " + kind +
+                              "_kernels().");
 }
 
 // Keeps the arrays alive, whose memory it reads.
@@ -47,7 +55,7 @@ class BoundMatrix {
       throw std::invalid_argument("x must be [N, " + std::to_string(matrix_.inputs) + "] and y [N, " +
                                   std::to_string(matrix_.outputs) + "].");
     }
-    const Int8Kernel& chosen = kernel.empty() ? *int8_kernels().back() : kernel_named(kernel);
+    const Int8Kernel& chosen = kernel_named(int8_kernels(), kernel, "int8");
     const float* in = x.data();
     float* out = y.mutable_data();
     const int64_t rows = x.shape(0);
@@ -60,6 +68,21 @@ class BoundMatrix {
   Int8Matrix matrix_;
 };
 
+void multiply_bf16(const Bf16s& weight, const Bf16s& x, Bf16s& y, int threads, const std::string& kernel) {
+  if (weight.ndim() != 2 || x.ndim() != 2 || y.ndim() != 2 || x.shape(0) != y.shape(0) ||
+      x.shape(1) != weight.shape(1) || y.shape(1) != weight.shape(0)) {
+    throw std::invalid_argument("weight must be [O, I], x [N, I] and y [N, O].");
+  }
+  const Bf16Kernel& chosen = kernel_named(bf16_kernels(), kernel, "bf16");
+  const uint16_t* weights = weight.data();
+  const uint16_t* in = x.data();
+  uint16_t* out = y.mutable_data();
+  const int64_t outputs = weight.shape(0);
+  const int64_t inputs = weight.shape(1);
+  const int64_t rows = x.shape(0);
+  without_gil([&] { bf16_linear(weights, outputs, inputs, in, rows, out, threads, chosen); });
+}
+
 }  // namespace
 
 void bind_decode(py::module_& module) {
@@ -68,7 +91,10 @@ void bind_decode(py::module_& module) {
            py::arg("scales").noconvert(), "outputs"_a, "inputs"_a, "group"_a)
       .def("multiply", &BoundMatrix::multiply, py::arg("x").noconvert(), py::arg("y").noconvert(), "threads"_a,
            "kernel"_a = "");
-  module.def("int8_kernels", &kernel_names);
+  module.def("int8_kernels", [] { return names_of(int8_kernels()); });
+  module.def("bf16_kernels", [] { return names_of(bf16_kernels()); });
+  module.def("bf16_linear", &multiply_bf16, py::arg("weight").noconvert(), py::arg("x").noconvert(),
+             py::arg("y").noconvert(), "threads"_a, "kernel"_a = "");
 }
 
 }  // namespace iberis

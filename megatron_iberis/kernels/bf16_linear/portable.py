@@ -1,0 +1,17 @@
+"""The product by torch, wherever it runs."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+
+from megatron_iberis.kernels.cpu_threads import usable_cpus
+
+NAME = "portable"
+
+
+def bf16_linear(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """x: [N, I]; weight: [O, I] -> [N, O]."""
+    return F.linear(x, weight)
