@@ -7,7 +7,7 @@ system call that fails an OSError.
 
 import os
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
@@ -138,3 +138,17 @@ def sample_offsets(
     first_sample: int, count: int, num_tokens: int, sequence_length: int, seed: int, shuffle: bool
 ) -> Int64s:
     """First token of the samples [first_sample, first_sample + count) (csrc/order/samples.h)."""
+
+def single_query_attention(
+    q: npt.NDArray[Any],
+    keys: npt.NDArray[Any],
+    values: npt.NDArray[Any],
+    starts: npt.NDArray[np.int64],
+    lengths: npt.NDArray[np.int64],
+    out: npt.NDArray[Any],
+    threads: int,
+    fast: bool = True,
+) -> None:
+    """Writes attention of q [B, H, D] to each request's rows of keys and values [R, KV, D] to out (decode/attention.h).
+
+    All fp32, or all bf16 as uint16. fast: by the best instructions that this CPU has, not by plain C++."""

@@ -1,9 +1,11 @@
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <string>
 
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"
+#include "decode/attention.h"
 #include "decode/bf16_linear.h"
 #include "decode/int8_linear.h"
 
@@ -83,6 +85,37 @@ void multiply_bf16(const Bf16s& weight, const Bf16s& x, Bf16s& y, int threads, c
   without_gil([&] { bf16_linear(weights, outputs, inputs, in, rows, out, threads, chosen); });
 }
 
+template <typename T>
+void attend(const py::array_t<T, py::array::c_style>& q, const py::array_t<T, py::array::c_style>& keys,
+            const py::array_t<T, py::array::c_style>& values, const Int64s& starts, const Int64s& lengths,
+            py::array_t<T, py::array::c_style>& out, int threads, bool fast) {
+  const bool shaped = q.ndim() == 3 && keys.ndim() == 3 && values.ndim() == 3 && out.ndim() == 3 &&
+                      std::equal(q.shape(), q.shape() + 3, out.shape()) &&
+                      std::equal(keys.shape(), keys.shape() + 3, values.shape()) && q.shape(2) == keys.shape(2) &&
+                      keys.shape(1) > 0 && q.shape(1) % keys.shape(1) == 0 && starts.size() == q.shape(0) &&
+                      lengths.size() == q.shape(0);
+  if (!shaped) {
+    throw std::invalid_argument("q and out must be [B, H, D], keys and values [R, KV, D], KV a divisor of H, "
+                                "starts and lengths [B].");
+  }
+  const SingleQueries<T> of = {q.data(),   keys.data(), values.data(), starts.data(), lengths.data(),
+                               q.shape(0), q.shape(1),  keys.shape(1), q.shape(2)};
+  for (int64_t r = 0; r < of.requests; ++r) {
+    if (of.starts[r] < 0 || of.lengths[r] < 1 || of.lengths[r] > keys.shape(0) - of.starts[r]) {
+      throw std::invalid_argument("a request's rows must be 1 at least, and lie inside keys and values.");
+    }
+  }
+  T* to = out.mutable_data();
+  without_gil([&] { single_query_attention(of, to, threads, fast); });
+}
+
+template <typename T>
+void bind_attention(py::module_& module) {
+  module.def("single_query_attention", &attend<T>, py::arg("q").noconvert(), py::arg("keys").noconvert(),
+             py::arg("values").noconvert(), "starts"_a, "lengths"_a, py::arg("out").noconvert(), "threads"_a,
+             "fast"_a = true);
+}
+
 }  // namespace
 
 void bind_decode(py::module_& module) {
@@ -92,6 +125,8 @@ void bind_decode(py::module_& module) {
       .def("multiply", &BoundMatrix::multiply, py::arg("x").noconvert(), py::arg("y").noconvert(), "threads"_a,
            "kernel"_a = "");
   module.def("int8_kernels", [] { return names_of(int8_kernels()); });
+  bind_attention<float>(module);
+  bind_attention<uint16_t>(module);
   module.def("bf16_kernels", [] { return names_of(bf16_kernels()); });
   module.def("bf16_linear", &multiply_bf16, py::arg("weight").noconvert(), py::arg("x").noconvert(),
              py::arg("y").noconvert(), "threads"_a, "kernel"_a = "");

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 import torch.nn.functional as F
-
-from megatron_iberis.kernels.cpu_threads import usable_cpus
 
 NAME = "portable"
 
