@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <vector>
 
 #include "decode/pool.h"
@@ -9,6 +10,7 @@
 namespace iberis {
 namespace {
 
+constexpr size_t kLine = 64;                // bytes of the cache
 constexpr int64_t kLeastNumbers = 1 << 13;  // that are put together: worth a thread's while
 
 template <typename T>
@@ -52,8 +54,10 @@ void single_query_attention(const SingleQueries<T>& of, T* out, int threads, boo
   const int64_t part = kPartHeader + of.size;
   const int64_t chunk_parts = of.heads * part;
   thread_local std::vector<float> room;  // stays for this thread's next call
-  room.resize(owners.size() * static_cast<size_t>(chunk_parts));
-  float* parts = room.data();  // [chunks, heads, part]
+  room.resize(owners.size() * static_cast<size_t>(chunk_parts) + kPartHeader);
+  void* place = room.data();
+  size_t left = room.size() * sizeof(float);
+  auto* parts = static_cast<float*>(std::align(kLine, sizeof(float), place, left));  // [chunks, heads, part]
   Pool::shared().run(static_cast<int64_t>(owners.size()), 1, threads, [&](int64_t begin, int64_t end) {
     thread_local std::vector<float> scores;
     scores.resize(static_cast<size_t>(of.heads * kChunk));

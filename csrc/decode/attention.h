@@ -27,8 +27,9 @@ struct SingleQueries {
   int64_t size;
 };
 
-// A chunk's part for each head: largest score, sum of the weights below it, and the weighted values [size].
-constexpr int64_t kPartHeader = 2;
+// A chunk's part for each head: largest score, sum of the weights below it, and the weighted values [size] at the start
+// of a vector.
+constexpr int64_t kPartHeader = 16;
 
 // The parts [heads, kPartHeader + size] of a request's rows [first, last); scores: room for [heads, kChunk].
 template <typename T>

@@ -2,6 +2,7 @@
 // Included inside an unnamed namespace. Vectors of eight are the compiler's own, which any CPU can run.
 
 using Eight = float __attribute__((vector_size(32)));
+using Four = float __attribute__((vector_size(16)));
 using EightBits = uint32_t __attribute__((vector_size(32)));
 using EightHalves = uint16_t __attribute__((vector_size(16)));
 
@@ -16,6 +17,13 @@ constexpr int64_t kEight = 8;
   std::memcpy(&halves, from, sizeof(halves));
   const EightBits bits = __builtin_convertvector(halves, EightBits) << 16;
   std::memcpy(&to, &bits, sizeof(to));
+}
+
+[[IBERIS_TARGET, gnu::always_inline]] inline float total_of(const Eight& numbers) {
+  Four halves[2];
+  std::memcpy(&halves, &numbers, sizeof(halves));
+  const Four four = halves[0] + halves[1];
+  return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
 template <typename T>
@@ -34,7 +42,7 @@ template <typename T>
     odd += a * b;
   }
   const Eight sum = even + odd;
-  float total = ((sum[0] + sum[4]) + (sum[2] + sum[6])) + ((sum[1] + sum[5]) + (sum[3] + sum[7]));
+  float total = total_of(sum);
   for (; i < size; ++i) total += q[i] * widened(key[i]);
   return total;
 }
@@ -53,41 +61,49 @@ template <typename T>
   for (; i < size; ++i) to[i] += weight * widened(value[i]);
 }
 
-// e^x for x <= 0, to 2 units in the last place; 0 below -87. NaN stays NaN.
-[[IBERIS_TARGET, gnu::always_inline]] inline float exponential(float x) {
+// x becomes e^x for x <= 0, to 2 units in the last place; 0 below -87. NaN stays NaN.
+[[IBERIS_TARGET, gnu::always_inline]] inline void exponentiate(Eight& x) {
   constexpr float kRound = 12582912.0F;  // 1.5 * 2^23: a small number added to it is rounded to an integer
   constexpr float kLog2E = 1.44269504F;
   constexpr float kLn2High = 0.693359375F;
   constexpr float kLn2Low = -2.12194440e-4F;
-  const float bounded = x < -87.0F ? -87.0F : x;
-  const float shifted = bounded * kLog2E + kRound;
-  const float whole = shifted - kRound;
-  const float rest = (bounded - whole * kLn2High) - whole * kLn2Low;
-  float sum = 1.0F / 5040;  // the series of e^rest, |rest| <= ln 2 / 2
-  sum = sum * rest + 1.0F / 720;
-  sum = sum * rest + 1.0F / 120;
-  sum = sum * rest + 1.0F / 24;
-  sum = sum * rest + 1.0F / 6;
-  sum = sum * rest + 0.5F;
-  sum = sum * rest + 1.0F;
-  sum = sum * rest + 1.0F;
-  uint32_t bits;
+  const Eight zero = {};
+  const Eight least = zero - 87.0F;
+  const Eight bounded = x < least ? least : x;
+  const Eight shifted = bounded * kLog2E + kRound;
+  const Eight whole = shifted - kRound;
+  const Eight rest = (bounded - whole * kLn2High) - whole * kLn2Low;
+  Eight sum = zero + 1.0F / 5040;  // the series of e^rest, |rest| <= ln 2 / 2
+  for (const float next : {1.0F / 720, 1.0F / 120, 1.0F / 24, 1.0F / 6, 0.5F, 1.0F, 1.0F}) sum = sum * rest + next;
+  EightBits bits;
   std::memcpy(&bits, &shifted, sizeof(bits));
   bits = (bits + 127) << 23;  // kRound's own bits are shifted out
-  float power;
+  Eight power;
   std::memcpy(&power, &bits, sizeof(power));
-  return x < -87.0F ? 0.0F : sum * power;
+  x = x < least ? zero : sum * power;
 }
 
-// Scores [count] -> weights below the largest, in place; the largest and the weights' sum go to part.
-[[IBERIS_TARGET]] inline void weigh(float* scores, int64_t count, float* part) {
-  float largest = scores[0];
-  for (int64_t s = 1; s < count; ++s) largest = scores[s] > largest || scores[s] != scores[s] ? scores[s] : largest;
-  for (int64_t s = 0; s < count; ++s) scores[s] = exponential(scores[s] - largest);
-  float sum = 0.0F;
-  for (int64_t s = 0; s < count; ++s) sum += scores[s];
+// Scores [kChunk] -> weights below the largest, in place; the largest and the weights' sum go to part.
+[[IBERIS_TARGET]] inline void weigh(float* scores, float* part) {
+  Eight most;
+  Eight x;
+  load(scores, most);
+  for (int64_t s = kEight; s < kChunk; s += kEight) {
+    load(scores + s, x);
+    most = (x > most) | (x != x) ? x : most;
+  }
+  float largest = most[0];
+  for (int i = 1; i < kEight; ++i) largest = most[i] > largest || most[i] != most[i] ? most[i] : largest;
+  Eight sums = {};
+  for (int64_t s = 0; s < kChunk; s += kEight) {
+    load(scores + s, x);
+    x -= largest;
+    exponentiate(x);
+    sums += x;
+    std::memcpy(scores + s, &x, sizeof(x));
+  }
   part[0] = largest;
-  part[1] = sum;
+  part[1] = total_of(sums);
 }
 
 // kSize: the heads' size where the compiler should know it; 0: of.size.
@@ -114,7 +130,8 @@ template <typename T, int64_t kSize>
     }
   }
   for (int64_t h = 0; h < of.heads; ++h) {
-    weigh(scores + h * kChunk, count, parts + h * stride);
+    std::fill(scores + h * kChunk + count, scores + (h + 1) * kChunk, -std::numeric_limits<float>::infinity());
+    weigh(scores + h * kChunk, parts + h * stride);
     std::fill_n(parts + h * stride + kPartHeader, size, 0.0F);
   }
   for (int64_t s = 0; s < count; ++s) {
