@@ -149,6 +149,7 @@ def single_query_attention(
     threads: int,
     fast: bool = True,
 ) -> None:
-    """Writes attention of q [B, H, D] to each request's rows of keys and values [R, KV, D] to out (decode/attention.h).
+    """Writes to out the attention of q [B, H, D] to each request's rows of keys and values [R, KV, D]
+    (csrc/decode/attention.h).
 
     All fp32, or all bf16 as uint16. fast: by the best instructions that this CPU has, not by plain C++."""

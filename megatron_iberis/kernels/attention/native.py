@@ -30,9 +30,10 @@ def single_query_attention(
     instructions that the CPU has.
     """
     out = torch.empty(q.shape, dtype=q.dtype)
-    arrays = [_array(x) for x in (q, keys, values)]
-    places = [np.asarray(x, dtype=np.int64) for x in (starts, lengths)]
-    _C.single_query_attention(*arrays, *places, _array(out), threads or _threads(), fast)
+    first, count = (np.asarray(x, dtype=np.int64) for x in (starts, lengths))
+    _C.single_query_attention(
+        _array(q), _array(keys), _array(values), first, count, _array(out), threads or _threads(), fast
+    )
     return out
 
 

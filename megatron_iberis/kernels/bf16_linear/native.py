@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
 import torch
 
 from megatron_iberis import _C
@@ -19,9 +20,12 @@ def bf16_linear(x: torch.Tensor, weight: torch.Tensor, threads: int = 0, kernel:
     default the best. Neither changes a bit of the result.
     """
     y = torch.empty(x.shape[0], weight.shape[0], dtype=torch.bfloat16)
-    arrays = (tensor.detach().view(torch.uint16).numpy() for tensor in (weight, x.contiguous(), y))
-    _C.bf16_linear(*arrays, threads or _threads(), kernel)
+    _C.bf16_linear(_bits(weight), _bits(x.contiguous()), _bits(y), threads or _threads(), kernel)
     return y
+
+
+def _bits(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.detach().view(torch.uint16).numpy()
 
 
 @cache
