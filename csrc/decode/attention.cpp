@@ -10,7 +10,7 @@
 namespace iberis {
 namespace {
 
-constexpr size_t kLine = 64;                // bytes of the cache
+constexpr size_t kLine = 64;                 // bytes of the cache
 constexpr int64_t kLeastNumbers = 1 << 13;  // that are put together: worth a thread's while
 
 template <typename T>

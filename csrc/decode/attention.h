@@ -19,7 +19,7 @@ struct SingleQueries {
   const T* q;             // [requests, heads, size]
   const T* keys;          // [rows, kv_heads, size]
   const T* values;        // as keys
-  const int64_t* starts;  // each request's first row
+  const int64_t* starts;   // each request's first row
   const int64_t* lengths;  // each request's rows, 1 at least
   int64_t requests;
   int64_t heads;  // a multiple of kv_heads, consecutive ones sharing one

@@ -11,9 +11,9 @@
 
 namespace iberis {
 
-constexpr int kStep = 32;          // inputs that are worked on together
+constexpr int kStep = 32;  // inputs that are worked on together
 constexpr int kLanes = 16;
-constexpr int kBf16Outputs = 4;    // outputs whose sums are in registers
+constexpr int kBf16Outputs = 4;  // outputs whose sums are in registers
 constexpr int kBf16RowsAtATime = 4;
 
 // kBf16Outputs rows of W, or fewer, one after the other; and rows x that go with them.

@@ -7,7 +7,7 @@
 namespace iberis {
 namespace {
 
-constexpr int kTile = 16;               // rows for which a weight is read once
+constexpr int kTile = 16;                 // rows for which a weight is read once
 constexpr int64_t kLeastBytes = 1 << 15;  // a few microseconds of reading: worth a thread's while
 
 // x in fp32, of each step the even ones and then the odd ones, filled up with zeros. Stays for this thread's next call.
