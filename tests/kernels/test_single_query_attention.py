@@ -51,9 +51,9 @@ def test_plain_instructions_equal_the_best_up_to_rounding(
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_a_request_gives_the_same_bits_alone_and_among_others_in_any_number_of_threads(dtype: torch.dtype) -> None:
     q, keys, values = inputs(6, 3, 64, dtype)
-    together = single_query_attention(q, keys, values, STARTS, LENGTHS)
+    together = native.single_query_attention(q, keys, values, STARTS, LENGTHS)
     for i, place in enumerate(zip(STARTS, LENGTHS, strict=True)):
-        alone = single_query_attention(q[i : i + 1], keys, values, *([x] for x in place))
+        alone = native.single_query_attention(q[i : i + 1], keys, values, *([x] for x in place))
         assert torch.equal(alone[0], together[i])
     for threads in (1, 2, 5) * 5:
         found = native.single_query_attention(q, keys, values, STARTS, LENGTHS, threads)

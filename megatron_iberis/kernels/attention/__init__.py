@@ -38,9 +38,10 @@ def single_query_attention(
     """softmax(q k' / sqrt(D)) v of one query of each request, without gradients.
 
     q: [B, H, D]; keys, values: [R, KV, D], KV a divisor of H, consecutive query heads sharing one; request b's rows
-    are the lengths[b] >= 1 from starts[b] on, and no others are looked at. Returns [B, H, D]. On a CPU in fp32 and
-    bf16 a request's result is the same bits whatever the others and the number of threads. Equal to
+    are the lengths[b] >= 1 from starts[b] on, and no others are looked at. Returns [B, H, D]. On a CPU in fp32
+    a request's result is the same bits whatever the others and the number of threads. Equal to
     `reference.single_query_attention` up to rounding.
     """
-    chosen = native if q.is_cpu and q.dtype in native.DTYPES else implementation
+    # In bf16 torch rounds weights that ours does not: then a token alone and one in a prompt would be further apart.
+    chosen = native if q.is_cpu and q.dtype == torch.float32 else implementation
     return chosen.single_query_attention(q, keys, values, starts, lengths)

@@ -12,7 +12,6 @@ from megatron_iberis import _C
 from megatron_iberis.kernels.cpu_threads import usable_cpus
 
 NAME = "native"
-DTYPES = (torch.float32, torch.bfloat16)
 
 
 def single_query_attention(
