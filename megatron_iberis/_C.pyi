@@ -7,7 +7,7 @@ system call that fails an OSError.
 
 import os
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
@@ -104,6 +104,20 @@ class Int8Matrix:
 
         kernel: one of int8_kernels(), "" for the best; all give the same bits."""
 
+def bf16_kernels() -> list[str]:
+    """What this CPU can run of bf16_linear, the best last: "portable", "avx2", "avx512"."""
+
+def bf16_linear(
+    weight: npt.NDArray[np.uint16],
+    x: npt.NDArray[np.uint16],
+    y: npt.NDArray[np.uint16],
+    threads: int,
+    kernel: str = "",
+) -> None:
+    """Writes x [N, I] times the transposed weight [O, I] to y [N, O], all bf16, in at most so many threads.
+
+    kernel: one of bf16_kernels(), "" for the best; all give the same bits (csrc/decode/bf16_linear.h)."""
+
 def best_fit(index: IndexReader, row_tokens: int) -> tuple[Int64s, npt.NDArray[np.uint32], int, int]:
     """Whole documents packed into rows (order/best_fit.h): starts [rows + 1], documents, cropped, padded tokens."""
 
@@ -124,3 +138,18 @@ def sample_offsets(
     first_sample: int, count: int, num_tokens: int, sequence_length: int, seed: int, shuffle: bool
 ) -> Int64s:
     """First token of the samples [first_sample, first_sample + count) (csrc/order/samples.h)."""
+
+def single_query_attention(
+    q: npt.NDArray[Any],
+    keys: npt.NDArray[Any],
+    values: npt.NDArray[Any],
+    starts: npt.NDArray[np.int64],
+    lengths: npt.NDArray[np.int64],
+    out: npt.NDArray[Any],
+    threads: int,
+    fast: bool = True,
+) -> None:
+    """Writes to out the attention of q [B, H, D] to each request's rows of keys and values [R, KV, D]
+    (csrc/decode/attention.h).
+
+    All fp32, or all bf16 as uint16. fast: by the best instructions that this CPU has, not by plain C++."""

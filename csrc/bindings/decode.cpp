@@ -1,9 +1,12 @@
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <string>
 
 #include "bindings/arrays.h"
 #include "bindings/bindings.h"
+#include "decode/attention.h"
+#include "decode/bf16_linear.h"
 #include "decode/int8_linear.h"
 
 namespace iberis {
@@ -13,17 +16,24 @@ using Values = py::array_t<int8_t, py::array::c_style>;
 using Scales = py::array_t<uint16_t, py::array::c_style>;
 using Floats = py::array_t<float, py::array::c_style>;
 
-std::vector<std::string> kernel_names() {
+using Bf16s = py::array_t<uint16_t, py::array::c_style>;
+
+template <typename Kernel>
+std::vector<std::string> names_of(const std::vector<const Kernel*>& kernels) {
   std::vector<std::string> names;
-  for (const Int8Kernel* kernel : int8_kernels()) names.emplace_back(kernel->name);
+  for (const Kernel* kernel : kernels) names.emplace_back(kernel->name);
   return names;
 }
 
-const Int8Kernel& kernel_named(const std::string& name) {
-  for (const Int8Kernel* kernel : int8_kernels()) {
+// "" is the best one. `kind`: as in int8_kernels().
+template <typename Kernel>
+const Kernel& kernel_named(const std::vector<const Kernel*>& kernels, const std::string& name, const std::string& kind) {
+  if (name.empty()) return *kernels.back();
+  for (const Kernel* kernel : kernels) {
     if (kernel->name == name) return *kernel;
   }
-  throw std::invalid_argument("this CPU has no int8 kernel \"" + name + "\": take one of int8_kernels().");
+  throw std::invalid_argument("this CPU has no " + kind + " kernel \"" + name + "\": take one of " + kind +
+                              "_kernels().");
 }
 
 // Keeps the arrays alive, whose memory it reads.
@@ -47,7 +57,7 @@ class BoundMatrix {
       throw std::invalid_argument("x must be [N, " + std::to_string(matrix_.inputs) + "] and y [N, " +
                                   std::to_string(matrix_.outputs) + "].");
     }
-    const Int8Kernel& chosen = kernel.empty() ? *int8_kernels().back() : kernel_named(kernel);
+    const Int8Kernel& chosen = kernel_named(int8_kernels(), kernel, "int8");
     const float* in = x.data();
     float* out = y.mutable_data();
     const int64_t rows = x.shape(0);
@@ -60,6 +70,52 @@ class BoundMatrix {
   Int8Matrix matrix_;
 };
 
+void multiply_bf16(const Bf16s& weight, const Bf16s& x, Bf16s& y, int threads, const std::string& kernel) {
+  if (weight.ndim() != 2 || x.ndim() != 2 || y.ndim() != 2 || x.shape(0) != y.shape(0) ||
+      x.shape(1) != weight.shape(1) || y.shape(1) != weight.shape(0)) {
+    throw std::invalid_argument("weight must be [O, I], x [N, I] and y [N, O].");
+  }
+  const Bf16Kernel& chosen = kernel_named(bf16_kernels(), kernel, "bf16");
+  const uint16_t* weights = weight.data();
+  const uint16_t* in = x.data();
+  uint16_t* out = y.mutable_data();
+  const int64_t outputs = weight.shape(0);
+  const int64_t inputs = weight.shape(1);
+  const int64_t rows = x.shape(0);
+  without_gil([&] { bf16_linear(weights, outputs, inputs, in, rows, out, threads, chosen); });
+}
+
+template <typename T>
+void attend(const py::array_t<T, py::array::c_style>& q, const py::array_t<T, py::array::c_style>& keys,
+            const py::array_t<T, py::array::c_style>& values, const Int64s& starts, const Int64s& lengths,
+            py::array_t<T, py::array::c_style>& out, int threads, bool fast) {
+  const bool shaped = q.ndim() == 3 && keys.ndim() == 3 && values.ndim() == 3 && out.ndim() == 3 &&
+                      std::equal(q.shape(), q.shape() + 3, out.shape()) &&
+                      std::equal(keys.shape(), keys.shape() + 3, values.shape()) && q.shape(2) == keys.shape(2) &&
+                      keys.shape(1) > 0 && q.shape(1) % keys.shape(1) == 0 && starts.size() == q.shape(0) &&
+                      lengths.size() == q.shape(0);
+  if (!shaped) {
+    throw std::invalid_argument("q and out must be [B, H, D], keys and values [R, KV, D], KV a divisor of H, "
+                                "starts and lengths [B].");
+  }
+  const SingleQueries<T> of = {q.data(),   keys.data(), values.data(), starts.data(), lengths.data(),
+                               q.shape(0), q.shape(1),  keys.shape(1), q.shape(2)};
+  for (int64_t r = 0; r < of.requests; ++r) {
+    if (of.starts[r] < 0 || of.lengths[r] < 1 || of.lengths[r] > keys.shape(0) - of.starts[r]) {
+      throw std::invalid_argument("a request's rows must be 1 at least, and lie inside keys and values.");
+    }
+  }
+  T* to = out.mutable_data();
+  without_gil([&] { single_query_attention(of, to, threads, fast); });
+}
+
+template <typename T>
+void bind_attention(py::module_& module) {
+  module.def("single_query_attention", &attend<T>, py::arg("q").noconvert(), py::arg("keys").noconvert(),
+             py::arg("values").noconvert(), "starts"_a, "lengths"_a, py::arg("out").noconvert(), "threads"_a,
+             "fast"_a = true);
+}
+
 }  // namespace
 
 void bind_decode(py::module_& module) {
@@ -68,7 +124,12 @@ void bind_decode(py::module_& module) {
            py::arg("scales").noconvert(), "outputs"_a, "inputs"_a, "group"_a)
       .def("multiply", &BoundMatrix::multiply, py::arg("x").noconvert(), py::arg("y").noconvert(), "threads"_a,
            "kernel"_a = "");
-  module.def("int8_kernels", &kernel_names);
+  module.def("int8_kernels", [] { return names_of(int8_kernels()); });
+  bind_attention<float>(module);
+  bind_attention<uint16_t>(module);
+  module.def("bf16_kernels", [] { return names_of(bf16_kernels()); });
+  module.def("bf16_linear", &multiply_bf16, py::arg("weight").noconvert(), py::arg("x").noconvert(),
+             py::arg("y").noconvert(), "threads"_a, "kernel"_a = "");
 }
 
 }  // namespace iberis

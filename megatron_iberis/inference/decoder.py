@@ -21,6 +21,7 @@ import torch.nn.functional as F
 
 from megatron_iberis.config import ModelConfig
 from megatron_iberis.inference.steps import Step
+from megatron_iberis.kernels.bf16_linear import bf16_linear
 from megatron_iberis.kernels.huge_pages import on_huge_pages
 from megatron_iberis.kernels.int8_linear import int8_linear, quantize
 
@@ -107,9 +108,10 @@ class Decoder:
         if self.device.type == "cpu":
             kept = on_huge_pages(kept)
         self.matrix_bytes += kept.nbytes
+        linear = bf16_linear if dtype == torch.bfloat16 else F.linear
         if dtype == self.dtype:
-            return partial(F.linear, weight=kept)
-        return lambda x: F.linear(x.to(dtype), kept).to(x.dtype)
+            return partial(linear, weight=kept)
+        return lambda x: linear(x.to(dtype), kept).to(x.dtype)
 
     @torch.inference_mode()
     def __call__(self, tokens: torch.Tensor, step: Step, wanted: torch.Tensor | None = None) -> torch.Tensor:

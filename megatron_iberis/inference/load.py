@@ -55,6 +55,7 @@ def load_model(folder: str | Path, kind: Kind | None = None, device: str | None 
 def set_threads(kind: str) -> None:
     """Gives torch, in this process, the threads that decoding with weights of this kind is quickest with on a CPU.
 
-    One beside int8's own pool: torch's spin for some milliseconds after each operation, on the cores that it needs.
+    One beside the pool of int8 and bf16: torch's spin for some milliseconds after each operation, on the cores that
+    it needs. Large products in bf16 take them all nevertheless (`kernels.bf16_linear`).
     """
-    torch.set_num_threads(1 if kind == "int8" else usable_cpus())
+    torch.set_num_threads(usable_cpus() if kind == "fp32" else 1)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from megatron_iberis.inference.state import Memory, State
-from megatron_iberis.kernels.attention import causal_attention
+from megatron_iberis.kernels.attention import causal_attention, single_query_attention
 from megatron_iberis.kernels.short_convolution import gated_short_convolution
 
 
@@ -65,9 +65,11 @@ class RaggedStep:
         self._rows = torch.tensor(rows, dtype=torch.int64, device=device)
         # Tokens that are run again only for the convolutions' sake leave the keys and values as they are.
         self._new = None if len(new) == len(positions) else torch.tensor(new, dtype=torch.int64, device=device)
-        # Requests with one token each, first in the row as a rule, go through the convolution together.
+        # Requests with one token each, first in the row as a rule, go through the mixers together.
         self._singles = next((i for i, c in enumerate(chunks) if len(c.ids) > 1), len(chunks))
         self._slots = torch.tensor([c.state.slot for c in chunks[: self._singles]], dtype=torch.int64, device=device)
+        singles = [c.state for c in chunks[: self._singles]]
+        self._starts, self._lengths = [s.start for s in singles], [s.length + 1 for s in singles]
 
     @property
     def tokens(self) -> torch.Tensor:
@@ -79,7 +81,9 @@ class RaggedStep:
         for cache, new in ((keys, k), (values, v)):
             cache.index_copy_(0, self._rows, new if self._new is None else new[self._new])
         out = torch.empty_like(q)
-        for (first, last), (ids, state, _) in zip(self._bounds, self.chunks, strict=True):
+        if count := self._singles:
+            out[:count] = single_query_attention(q[:count], keys, values, self._starts, self._lengths)
+        for (first, last), (ids, state, _) in zip(self._bounds[count:], self.chunks[count:], strict=True):
             rows = slice(state.start, state.start + state.length + len(ids))
             context = (x[rows].unsqueeze(1) for x in (keys, values))
             out[first:last] = causal_attention(q[first:last].unsqueeze(1), *context).squeeze(1)

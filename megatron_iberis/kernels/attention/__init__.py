@@ -1,4 +1,6 @@
-"""Causal attention, to whole rows (`causal_attention`) or inside each of their documents (`document_attention`)."""
+"""Causal attention, to whole rows (`causal_attention`) or inside each of their documents (`document_attention`), and
+that of one token of each of several requests (`single_query_attention`).
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
+from megatron_iberis.kernels.attention import native
 from megatron_iberis.kernels.attention import portable as implementation
 
 
@@ -27,3 +30,18 @@ def document_attention(
     lengths: for each of the B rows the lengths of its documents, one after the other, S in sum.
     """
     return implementation.document_attention(q, k, v, lengths)
+
+
+def single_query_attention(
+    q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, starts: Sequence[int], lengths: Sequence[int]
+) -> torch.Tensor:
+    """softmax(q k' / sqrt(D)) v of one query of each request, without gradients.
+
+    q: [B, H, D]; keys, values: [R, KV, D], KV a divisor of H, consecutive query heads sharing one; request b's rows
+    are the lengths[b] >= 1 from starts[b] on, and no others are looked at. Returns [B, H, D]. On a CPU in fp32
+    a request's result is the same bits whatever the others and the number of threads. Equal to
+    `reference.single_query_attention` up to rounding.
+    """
+    # In bf16 torch rounds weights that ours does not: then a token alone and one in a prompt would be further apart.
+    chosen = native if q.is_cpu and q.dtype == torch.float32 else implementation
+    return chosen.single_query_attention(q, keys, values, starts, lengths)

@@ -37,6 +37,17 @@ def document_attention(
     return torch.cat(parts).unflatten(0, (batch, time)).transpose(0, 1)
 
 
+def single_query_attention(
+    q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, starts: Sequence[int], lengths: Sequence[int]
+) -> torch.Tensor:
+    """q: [B, H, D]; keys, values: [R, KV, D] -> [B, H, D], request by request."""
+    out = torch.empty_like(q)
+    for i, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+        rows = slice(start, start + length)
+        out[i] = causal_attention(q[i, None, None], keys[rows, None], values[rows, None])[0, 0]
+    return out
+
+
 def _split(x: torch.Tensor, lengths: Sequence[int]) -> tuple[torch.Tensor, ...]:
     """[T, B, h, D] -> documents [n, h, D], row by row. One split: slices would each have a gradient of x's size."""
     return x.transpose(0, 1).flatten(0, 1).split(list(lengths))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -24,3 +25,14 @@ def causal_attention(
         hidden = hidden | (documents[:, None, before:, None] != documents[:, None, None, :])
     weights = scores.masked_fill(hidden, float("-inf")).softmax(dim=-1)
     return torch.einsum("bhts,sbhd->tbhd", weights, v)
+
+
+def single_query_attention(
+    q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, starts: Sequence[int], lengths: Sequence[int]
+) -> torch.Tensor:
+    """As `kernels.attention.single_query_attention`: q [B, H, D], keys and values [R, KV, D] -> [B, H, D]."""
+    parts = [
+        causal_attention(query[None, None], keys[s : s + n, None], values[s : s + n, None])[0]
+        for query, s, n in zip(q, starts, lengths, strict=True)
+    ]
+    return torch.cat(parts)
