@@ -79,7 +79,8 @@ $(VENV)/installed: $(VENV)/bin/python $(SOURCES)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[hf,serve]'
 	@touch $@
 
-$(VENV)/installed-dev: $(VENV)/installed
+# All of the above and more, in one go: each installation compiles the C++ part.
+$(VENV)/installed-dev: $(VENV)/bin/python $(SOURCES)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	rm -rf $(LOWEST) && $(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(LOWEST) transformers==5.18.0
-	@touch $@
+	@touch $(VENV)/installed $@
