@@ -17,7 +17,8 @@ def lr_multiplier(step: int, steps: int, config: OptimizerConfig) -> float:
     if step <= steps - warmdown:
         return 1.0
     left = (steps - step) / warmdown
-    return left + (1.0 - left) * config.final_lr_fraction
+    # In this order it never rises, however it is rounded, and is `left` itself for a final fraction of 0.
+    return config.final_lr_fraction + (1.0 - config.final_lr_fraction) * left
 
 
 def muon_momentum(step: int, config: OptimizerConfig) -> float:

@@ -8,10 +8,10 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from queue import SimpleQueue
 from types import FrameType
 
@@ -23,6 +23,11 @@ _Queue = SimpleQueue[Piece | BaseException | None]
 
 class Stopped(Exception):  # noqa: N818
     """Ctrl-C was pressed while an answer was made."""
+
+
+@dataclass
+class _Flag:
+    up: bool = False
 
 
 class Worker:
@@ -40,10 +45,11 @@ class Worker:
         given up.
         """
         queue: _Queue = SimpleQueue()
-        stopped = threading.Event()
+        stopped = _Flag()
 
+        # It may come in the middle of itself: nothing here may wait for a lock, as an Event would.
         def stop(signal_number: int, frame: FrameType | None) -> None:
-            stopped.set()
+            stopped.up = True
             queue.put(Stopped())
 
         before = signal.signal(signal.SIGINT, stop)
@@ -51,14 +57,14 @@ class Worker:
             self._thread.submit(self._make, request, queue, stopped)
             yield _until_the_end(queue)
         finally:
-            stopped.set()
+            stopped.up = True
             signal.signal(signal.SIGINT, before)
 
-    def _make(self, request: Request, queue: _Queue, stopped: threading.Event) -> None:
+    def _make(self, request: Request, queue: _Queue, stopped: _Flag) -> None:
         try:
             with closing(request.pieces(self._generator)) as pieces:
                 for piece in pieces:
-                    if stopped.is_set():
+                    if stopped.up:
                         break
                     queue.put(piece)
             queue.put(None)

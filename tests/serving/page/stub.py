@@ -66,6 +66,7 @@ class Stub:
         self.health: dict[str, Any] = {"status": "ok"}
         self.model: dict[str, Any] = {"id": "stub", "object": "model", "context_length": 2048, "stage": "chat"}
         self.key: str | None = None
+        self.think = 0.0  # seconds before /v1/models answers
         self.requests: list[tuple[str, str]] = []
         self.bodies: list[dict[str, Any]] = []
         self.left = 0
@@ -118,8 +119,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/health":
             self.json(200 if self.stub.health["status"] == "ok" else 503, self.stub.health)
         elif self.path == "/v1/models" and self.allowed():
+            time.sleep(self.stub.think)
             self.json(200, {"object": "list", "data": [self.stub.model]})
         else:
+            time.sleep(self.stub.think)
             self.json(*refusal(401 if self.path == "/v1/models" else 404, "no"))
 
     def do_POST(self) -> None:

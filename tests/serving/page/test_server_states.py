@@ -80,10 +80,12 @@ def test_key_is_asked_for_and_kept_for_the_tab(newcomer: Visitor) -> None:
     newcomer.button("Enter key").click()
     field = newcomer.page.locator("#key")
     assert field.get_attribute("type") == "password"
+    newcomer.stub.think = 0.3  # the right key is there before the wrong one is refused
     for typed in ("wrong", "sesame"):
         field.fill(typed)
         field.press("Tab")
     newcomer.until("document.getElementById('model-name').innerText === 'stub'")
+    newcomer.stub.think = 0.0
     newcomer.page.keyboard.press("Escape")
     newcomer.page.locator("#input").press("Enter")
     newcomer.until("document.getElementById('input').value === ''")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -81,6 +83,17 @@ def test_ctrl_c_closes_the_answer_once_and_only_then_means_what_it_did() -> None
     with worker.answer(session.ask("b")) as pieces:  # begins when the first is closed
         assert len(list(pieces)) > 2
     assert generator.closed == 1
+
+
+def test_ctrl_c_may_come_in_the_middle_of_ctrl_c() -> None:
+    for _ in range(5):
+        generator, session = watched(pause=0.02)
+        storm = [sys.executable, "-c", f"import os\nfor _ in range(3000): os.kill({os.getpid()}, 2)"]
+        with Worker(generator).answer(session.ask("a")) as pieces:
+            next(pieces)
+            with subprocess.Popen(storm) as pressing, pytest.raises(Stopped):
+                list(pieces)
+            assert pressing.returncode == 0
 
 
 def test_an_answer_that_nobody_waits_for_is_given_up() -> None:

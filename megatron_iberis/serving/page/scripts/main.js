@@ -307,7 +307,7 @@
     at("new").onclick = startNew;
     at("to-end").onclick = () => thread.toEnd();
     document.addEventListener("keydown", keys);
-    iberis.dialogs.wire({ keyChanged: () => watch.check(), exportAll, importText, removeAll });
+    iberis.dialogs.wire({ keyChanged: () => watch.checkAnew(), exportAll, importText, removeAll });
     settings.onChange((name) => {
       if (name !== "language") return;
       texts.fill();

@@ -29,6 +29,12 @@
       return this.checking;
     }
 
+    // As check, but never with what a question that is under way was asked with, such as another key.
+    async checkAnew() {
+      await this.checking;
+      return this.check();
+    }
+
     async look() {
       clearTimeout(this.timer);
       const before = this.status;
