@@ -75,10 +75,10 @@ def test_what_is_scrolled_to_is_drawn(visitor: Visitor) -> None:
 def test_growing_answer_follows_unless_one_reads_above(visitor: Visitor) -> None:
     visitor.stub.answers = [answer(*["a line\n\n"] * 60), [*[piece("another line\n\n"), 0.01] * 120]]
     visitor.send("one")
-    assert visitor.page.evaluate(LEFT) < 2
+    visitor.until(f"{LEFT} < 2")  # with the next frame
     visitor.send("two", wait=False)
     visitor.until("document.querySelector('.running .block:nth-child(12)')")
-    assert visitor.page.evaluate(LEFT) < 120
+    visitor.until(f"{LEFT} < 120")
     visitor.page.locator("#scroller").hover()
     visitor.page.mouse.wheel(0, -600)
     visitor.until(f"{LEFT} > 300")

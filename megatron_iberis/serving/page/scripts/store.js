@@ -32,6 +32,8 @@
     write(change) {
       const transaction = this.database.transaction(["conversations", "messages"], "readwrite");
       change(transaction.objectStore("conversations"), transaction.objectStore("messages"));
+      // At once: a page that is closed or loaded anew takes what is not yet being committed with it.
+      transaction.commit();
       return finished(transaction);
     }
 
