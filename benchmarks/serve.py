@@ -3,12 +3,13 @@
     python -m benchmarks.serve --checkpoint demo/sample/run [--streams 64] [--dtype bf16] [--long 1500]
     python -m benchmarks.serve --recipe d12 --streams 16                # random weights of this shape
     python -m benchmarks.serve --checkpoint ... --beside-transformers   # and `transformers serve` of the export
-    python -m benchmarks.serve --checkpoint ... --soak 2000             # clients that leave at random
+    python -m benchmarks.serve --checkpoint ... --soak 2000 --state-memory 0.03    # clients that leave at random
 
 Rows: one stream alone, then so many at once; --long: three streams, and a prompt of so many tokens that arrives while
 they run, with their longest pause beside their usual one. The servers run one after the other, each in a process of
 its own, clients in this one; each has answered once before anything is measured. A soak ends with what is still open
-and with the server's memory before and after. The last line is JSON.
+and with the server's memory after each tenth, which grows until the room for kept keys and values is full. The last
+line is JSON.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class Stream:
     times: list[float] = field(default_factory=list)
     """Of each text that came."""
     finished: bool = False
+    ended: float = float("nan")
     tokens: int = 0
     head: str = ""
     """What is no event: a refusal."""
@@ -84,11 +86,12 @@ class Target:
     process: subprocess.Popen[bytes]
 
 
-async def ask(target: Target, prompt: str, tokens: int, leave_after: float | None = None) -> Stream:
-    """A chat's stream, to its end or until the client leaves."""
+async def ask(target: Target, prompt: str | list[int], tokens: int, leave_after: float | None = None) -> Stream:
+    """The stream of a chat, or of a completion if the prompt is ids, to its end or until the client leaves."""
+    chat = isinstance(prompt, str)
     body = {
         "model": target.model,
-        "messages": [{"role": "user", "content": prompt}],
+        **({"messages": [{"role": "user", "content": prompt}]} if chat else {"prompt": prompt}),
         "max_tokens": tokens,
         "temperature": 1.0,
         "stream": True,
@@ -97,7 +100,8 @@ async def ask(target: Target, prompt: str, tokens: int, leave_after: float | Non
     data = json.dumps(body).encode()
     stream = Stream(time.perf_counter())
     reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost:{target.port}\r\nConnection: close\r\n"
+    path = "/v1/chat/completions" if chat else "/v1/completions"
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost:{target.port}\r\nConnection: close\r\n"
     head += f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
     writer.write(head.encode() + data)
     try:
@@ -116,9 +120,10 @@ async def _read(reader: asyncio.StreamReader, stream: Stream) -> None:
         if line.startswith(b"data: {"):
             event = json.loads(line[6:])
             choices = event.get("choices") or []
-            if any(choice["delta"].get("content") for choice in choices):
+            if any(choice.get("text") or choice.get("delta", {}).get("content") for choice in choices):
                 stream.times.append(time.perf_counter())
-            stream.finished |= any(choice.get("finish_reason") for choice in choices)
+            if any(choice.get("finish_reason") for choice in choices):
+                stream.finished, stream.ended = True, time.perf_counter()
             stream.tokens = (event.get("usage") or {}).get("completion_tokens", stream.tokens)
         elif not stream.times:
             stream.head += line.decode()
@@ -162,10 +167,12 @@ async def measure(target: Target, streams: int, tokens: int, long: int) -> list[
     if long:
         running = [asyncio.ensure_future(ask(target, prompt(-n), tokens * 2)) for n in (7, 8, 9)]
         await asyncio.sleep(rows[0].first_p50 + 10 * rows[0].pause_p50)
-        disturbing = await ask(target, "word " * long, 2)
+        disturbing = await ask(target, [300 + i % 200 for i in range(long)], 1)
         row = summary(f"{target.name}, long", await asyncio.gather(*running))
-        seconds = disturbing.times[0] - disturbing.started if disturbing.times else float("nan")
-        print(f"a prompt of {long} words beside three streams: its first token after {seconds:.2f} s")
+        if not disturbing.finished:
+            raise SystemExit(f"the long prompt was not answered: {disturbing.head!r}")
+        seconds = disturbing.ended - disturbing.started
+        print(f"a prompt of {long} tokens beside three streams: its first token after {seconds:.2f} s")
         rows.append(row)
     return rows
 
@@ -183,9 +190,10 @@ async def soak(target: Target, requests: int) -> dict[str, Any]:
             stream = await ask(target, prompt(number), chance.choice([1, 8, 40]), leave)
         finished += stream.finished
 
-    await asyncio.gather(*(one(number) for number in range(requests // 10)))
-    before = memory().rss
-    await asyncio.gather(*(one(number) for number in range(requests // 10, requests)))
+    grown = []
+    for tenth in range(10):
+        await asyncio.gather(*(one(number) for number in range(tenth, requests, 10)))
+        grown.append(memory().rss >> 20)
     await asyncio.sleep(2)
     with urllib.request.urlopen(f"http://127.0.0.1:{target.port}/health") as answer:
         health = json.loads(answer.read())
@@ -194,7 +202,7 @@ async def soak(target: Target, requests: int) -> dict[str, Any]:
         "finished": finished,
         "running": health["running"],
         "queued": health["queued"],
-        "memory_growth_mib": round((memory().rss - before) / 2**20, 1),
+        "mib_after_each_tenth": grown,
     }
 
 
@@ -245,8 +253,9 @@ def main() -> None:
     parser.add_argument("--dtype", default="fp32")
     parser.add_argument("--streams", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=64, help="of an answer")
-    parser.add_argument("--long", type=int, default=0, help="words of a prompt that disturbs three streams")
+    parser.add_argument("--long", type=int, default=0, help="tokens of a prompt that disturbs three streams")
     parser.add_argument("--soak", type=int, default=0, help="requests with random cancellations")
+    parser.add_argument("--state-memory", type=float, default=1.0, help="GiB for keys and values")
     parser.add_argument("--beside-transformers", action="store_true")
     arguments = parser.parse_args()
     found: dict[str, Any] = {"rows": []}
@@ -255,13 +264,14 @@ def main() -> None:
         iberis = "import sys; from megatron_iberis.cli import main; sys.exit(main())"
         serve = [sys.executable, "-c", iberis, "serve", "--checkpoint", str(folder), "--port", "{port}"]
         serve += ["--dtype", arguments.dtype, "--max-requests", str(arguments.streams), "--force-chat"]
+        serve += ["--state-memory", str(arguments.state_memory)]
         print(HEADER)
         with started("iberis serve", "served", [*serve, "--model-name", "served"]) as target:
             rows = asyncio.run(measure(target, arguments.streams, arguments.tokens, arguments.long))
             print(*rows, sep="\n", flush=True)
             if arguments.soak:
                 found["soak"] = asyncio.run(soak(target, arguments.soak))
-                print(", ".join(f"{name} {value}" for name, value in found["soak"].items()))
+                print("; ".join(f"{name} {value}" for name, value in found["soak"].items()))
         if arguments.beside_transformers:
             rows += _transformers(Path(folder), Path(scratch), arguments)
     found["rows"] = [asdict(row) for row in rows]
