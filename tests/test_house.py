@@ -16,7 +16,7 @@ PACKAGE = ROOT / "megatron_iberis"
 # The rooms of the package from the ground up: one imports those of the floors below its own, and none on its floor.
 FLOORS = (
     {"errors", "_C"},
-    {"kernels", "processes", "storage"},
+    {"kernels", "processes", "sandbox", "storage"},
     {"config", "hub", "launcher", "tokenizer"},
     {"data", "parallel", "run_folder"},
     {"hardware", "model", "resilience", "text"},
