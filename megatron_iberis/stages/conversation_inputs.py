@@ -49,7 +49,7 @@ def open_conversations(recipe: Recipe) -> ConversationInputs:
     another model's, and when the run folder holds a run that would be overwritten.
     """
     refuse_to_overwrite(recipe)
-    recipe = _with_tokenizer(recipe)
+    recipe = with_tokenizer(recipe)
     recipe = replace(recipe, run=replace(recipe.run, stage="chat", template=template_hash()))
     tokenizer = open_tokenizer(recipe)
     start = find_start(recipe, tokenizer)
@@ -72,7 +72,7 @@ def open_rows(recipe: Recipe, tokenizer: Tokenizer) -> ConversationRows:
     return _rows(recipe, tokenizer, "tasks.mixture", sources, batch)
 
 
-def _with_tokenizer(recipe: Recipe) -> Recipe:
+def with_tokenizer(recipe: Recipe) -> Recipe:
     """The same with the tokenizer of the run that is resumed or the model to begin with, unless another is given."""
     if recipe.data.tokenizer:
         return recipe
@@ -115,10 +115,17 @@ def _sources(setting: str, mixture: Mapping[str, SourceConfig], root: str) -> li
     found = []
     for name, source in mixture.items():
         if source.epochs > 0:
-            task = open_task(source.task, source.split, root)
+            task = open_task(source.task, source.split or _usual_split(setting, source), root, **source.settings)
             rows = _slice(f"{setting}.{name}", source, task)
             found.append((Source(name, task, rows, source.epochs), task.language))
     return found
+
+
+def _usual_split(setting: str, source: SourceConfig) -> str:
+    """Never what a task is evaluated on, to train on; a file that is named to be held out is held out whole."""
+    if setting == "tasks.mixture":
+        return "train"
+    return "" if Path(source.task).suffix else "test"
 
 
 def _slice(setting: str, source: SourceConfig, task: Task) -> range:
