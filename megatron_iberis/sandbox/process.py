@@ -72,6 +72,7 @@ def run_at(level: Level, program: str, tests: str, limits: Limits, beside: int =
     interpreter did not start: neither says anything about the program.
     """
     token = secrets.token_hex(16).encode()
+    seconds = limits.seconds * _stretch(beside)
     ours, theirs = socket.socketpair()
     with tempfile.TemporaryDirectory(prefix="iberis-sandbox-") as folder, tempfile.TemporaryFile() as job, ours:
         wanted = _job(level, os.path.realpath(folder), limits) | {"program": program, "tests": tests}
@@ -90,8 +91,8 @@ def run_at(level: Level, program: str, tests: str, limits: Limits, beside: int =
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
-        watched = _Watched(ours, limits.seconds * _stretch(beside))
         try:
+            watched = _Watched(ours, seconds)
             said = watched.until_the_end()
         finally:
             used = _kill(process)

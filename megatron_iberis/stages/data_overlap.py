@@ -92,6 +92,7 @@ def _output(path: str | None) -> Iterator[IO[bytes] | None]:
     if path is None:
         yield None
     else:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(Path(path)) as stream:
             yield stream
 

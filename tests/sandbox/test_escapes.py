@@ -203,6 +203,18 @@ def test_the_weak_level_is_refused_unless_allowed(monkeypatch: pytest.MonkeyPatc
         levels.sandbox_level.cache_clear()
 
 
+def test_what_a_program_starts_is_killed_with_it(tmp_path: Path) -> None:
+    """At "weak", the only level where it can start anything."""
+    program = f"""
+import subprocess
+started = subprocess.Popen(["sleep", "60"])
+open({str(tmp_path / "pid")!r}, "w").write(str(started.pid))
+"""
+    assert run_tests(program, "", Limits(allow_weak=True), level="weak").passed
+    pid = int((tmp_path / "pid").read_text())
+    assert wait_for(lambda: [pid] if alive(pid) else [], lambda left: not left) == []
+
+
 def test_the_probe_finds_out_what_does_not_hold() -> None:
     """At "weak" the probe's program gets out: what is found is not what was hoped for."""
     assert not levels.holds("weak")
