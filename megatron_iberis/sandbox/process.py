@@ -26,7 +26,7 @@ Level = Literal["full", "kernel", "weak"]
 
 MOST_BACK = 64 << 10  # bytes that are taken from a program; its stdout and stderr lead nowhere
 _LONGEST_START = 60.0  # seconds until the interpreter is up and locked: nothing of the program's
-_MOST_WAITING = 10  # times the limit, on a machine however busy
+_MOST_WAITING = 20.0  # times the limit, on a machine however busy
 _READY = b"ready\n"
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 
@@ -35,7 +35,7 @@ _DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
 class Limits:
     """What a program may use.
 
-    seconds: of CPU time, all threads together; as much time may pass by the clock on a machine with nothing else to
+    seconds: of CPU time, all threads together; twice as much may pass by the clock on a machine with nothing else to
     do, more on a busy one. memory: bytes, beside what the interpreter itself has. file_size, folder_size: bytes of a
     file, and of the work folder (the latter is kept at the level "full" only). allow_weak: run programs also where no
     more than limits can be had: they can then read, write and connect like the user.
@@ -156,9 +156,9 @@ def _kill(process: subprocess.Popen[bytes]) -> float:
 
 
 def _stretch(beside: int) -> float:
-    """How many times longer a program may take on a machine as busy as this one is."""
-    cores = os.cpu_count() or 1
-    return min(_MOST_WAITING, max(1.0, 2 * max(os.getloadavg()[0], beside) / cores))
+    """How many times its CPU time a program may take by the clock, on a machine as busy as this one is."""
+    busy = max(os.getloadavg()[0], beside) / (os.cpu_count() or 1)
+    return min(_MOST_WAITING, 2 * max(1.0, busy))
 
 
 def _environment() -> dict[str, str]:

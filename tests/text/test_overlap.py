@@ -1,4 +1,4 @@
-"""Items of evaluation sets are found in texts, wherever they stand and however they are written, and nothing else is."""
+"""Items of evaluation sets are found in texts, wherever and however they stand there, and nothing else is."""
 
 from __future__ import annotations
 
