@@ -137,10 +137,8 @@ def _verdict(said: bytes, token: bytes, watched: _Watched, used: float, level: L
         return Verdict(True, "passed", level, seconds)
     if watched.late:
         reason = f"did not end in {watched.seconds:.3g} s"
-    elif used >= 0.95 * limits.seconds:  # the kernel's two accounts of it differ a little
-        reason = f"used up {limits.seconds:.3g} s of CPU time"
     elif not said:
-        reason = "ended before its tests did"
+        reason = "used up its CPU time" if used >= limits.seconds else "ended before its tests did"
     else:
         reason = said.decode(errors="replace")[:400]
     return Verdict(False, reason, level, seconds)

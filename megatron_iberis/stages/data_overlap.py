@@ -78,7 +78,7 @@ def _overlap(arguments: argparse.Namespace) -> None:
             if sys.stderr.isatty():
                 print(f"{name} ...", file=sys.stderr)
             counts[name] = count_overlaps(lines(), items, near, found, lambda line: _write(rest, line.record))
-    for text in (*_set_table(items, counts), "", *_source_table(items, counts)):
+    for text in (*_set_table(items, counts), "", *_source_table(counts), *_cross_table(items, counts)):
         print(text)
     if arguments.drop_to:
         kept = sum(count.lines - count.held for count in counts.values())
@@ -182,26 +182,31 @@ def _set_table(items: EvaluationItems, counts: Mapping[str, SourceCount]) -> lis
         numbers = [number for number, item in enumerate(items.items) if item.set_name == name]
         found = {number for count in counts.values() if name in count.sets for number in count.sets[name].items}
         short = len(items.short.intersection(numbers))
-        rows.append((name, f"{len(numbers):,}", f"{short:,}", f"{len(found):,}"))
+        rows.append((_short(name), f"{len(numbers):,}", f"{short:,}", f"{len(found):,}"))
     return _aligned(rows)
 
 
-def _source_table(items: EvaluationItems, counts: Mapping[str, SourceCount]) -> list[str]:
-    """The sources; a cell says how many rows hold items of a set, and how many of its items: "12 (4)"."""
+def _source_table(counts: Mapping[str, SourceCount]) -> list[str]:
+    """The sources: rows, those with items of any set, and those of them that only MinHash has found."""
+    rows = [("source", "rows", "with items", "near copies only")]
+    rows += [(_short(n), f"{c.lines:,}", f"{c.held:,}", f"{c.near_only:,}") for n, c in counts.items()]
+    return _aligned(rows)
+
+
+def _cross_table(items: EvaluationItems, counts: Mapping[str, SourceCount]) -> list[str]:
+    """Sources by sets, those that have something in common; as many tables as it takes not to be wide."""
+    held = {name: count for name, count in counts.items() if count.held}
     order = dict.fromkeys(item.set_name for item in items.items)
-    sets = [name for name in order if any(name in count.sets for count in counts.values())]
-    first = [("source", "rows", "with items", "near copies only")]
-    first += [(_short(n), f"{c.lines:,}", f"{c.held:,}", f"{c.near_only:,}") for n, c in counts.items()]
-    if not sets:
-        return _aligned(first)
-    cells = [(name, *(_cell(count, name) for count in counts.values())) for name in sets]
-    columns = [tuple(row[i] for row in first) for i in range(4)]
-    blocks: list[list[tuple[str, ...]]] = [columns]
-    for column in cells:
-        width = sum(2 + max(map(len, each)) for each in (*blocks[-1], column))
-        blocks.append([columns[0], column]) if width > _COLUMNS else blocks[-1].append(column)
-    lines = [line for block in blocks for line in ("", *_aligned(list(zip(*block, strict=True))))][1:]
-    return [*lines, "", "12 (4): 12 rows hold 4 items of the set."]
+    sets = [name for name in order if any(name in count.sets for count in held.values())]
+    sources = ("source", *map(_short, held))
+    tables = [[sources]]
+    for name in sets:
+        column = (_short(name), *(_cell(count, name) for count in held.values()))
+        if sum(2 + max(map(len, each)) for each in (*tables[-1], column)) > _COLUMNS and len(tables[-1]) > 1:
+            tables.append([sources])
+        tables[-1].append(column)
+    lines = [line for table in tables for line in ("", *_aligned(list(zip(*table, strict=True))))]
+    return [*lines, "", "12 (4): 12 rows hold 4 items of the set."] if sets else []
 
 
 def _cell(count: SourceCount, name: str) -> str:

@@ -28,8 +28,16 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_endless_work_ends_by_its_cpu_time(level: Level) -> None:
     began = time.monotonic()
     verdict = run(level, "while True:\n    pass", seconds=1)
-    assert verdict.reason == "used up 1 s of CPU time"
+    assert verdict.reason == "used up its CPU time"
     assert time.monotonic() - began < 30
+
+
+@at_each_hard_level
+@pytest.mark.usefixtures("busy")
+def test_work_that_does_not_hear_of_it_ends_too(level: Level) -> None:
+    program = "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True:\n    pass"
+    verdict = run(level, program, seconds=1)
+    assert verdict.reason in ("used up its CPU time", "ended before its tests did")
 
 
 @at_each_hard_level
@@ -45,7 +53,7 @@ def test_endless_waiting_ends_by_the_clock(level: Level, monkeypatch: pytest.Mon
 @pytest.mark.usefixtures("busy")
 def test_endless_output_goes_nowhere(level: Level) -> None:
     program = "import os\nwhile True:\n    print('x' * 100000)\n    os.write(2, b'x' * 100000)"
-    assert run(level, program, seconds=1).reason == "used up 1 s of CPU time"
+    assert run(level, program, seconds=1).reason == "used up its CPU time"
 
 
 @at_each_hard_level
