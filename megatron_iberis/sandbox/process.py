@@ -15,7 +15,7 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -192,16 +192,16 @@ def _readable() -> tuple[str, ...]:
     """Folders and files without which Python and installed packages don't work."""
     found = {"/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo", "/etc/ld.so.cache"}
     found |= {"/sys/devices/system/cpu", "/nix/store", os.path.dirname(os.__file__), *_packages()}
-    found |= {sysconfig.get_path("platstdlib"), str(sysconfig.get_config_var("LIBDIR"))}
+    found |= {sysconfig.get_path("platstdlib"), sysconfig.get_config_var("LIBDIR") or ""}
     found |= {os.path.join(sys.base_prefix, name) for name in ("lib", "lib64")}
     found |= {os.path.realpath(path) for path in found}
     return tuple(_outermost(path for path in sorted(found) if os.path.exists(path)))
 
 
-def _outermost(paths: Iterator[str]) -> Iterator[str]:
+def _outermost(paths: Iterable[str]) -> Iterator[str]:
     """Those of the sorted paths that lie in none before them."""
-    last = None
+    kept: list[str] = []
     for path in paths:
-        if last is None or not path.startswith(last + "/"):
-            last = path
+        if not any(path.startswith(f"{folder}/") for folder in kept):
+            kept.append(path)
             yield path
