@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,10 @@ ARC = [
     {"question": "Which is wet?", "choices": {"text": ["rain", "sand"], "label": ["1", "2"]}, "answerKey": "1"},
 ]
 MMLU = [{"question": "1 + 1?", "subject": "sums", "choices": ["1", "2", "3", "4"], "answer": 1}]
-PROMPT = 'from math import pi\n\n\ndef half(x):\n    """Half."""\n    return x / 2\n\n\ndef area(r):\n    """Of a disc."""\n'
+PROMPT = (
+    'from math import pi\n\n\ndef half(x):\n    """Half."""\n    return x / 2\n\n\n'
+    'def area(r):\n    """Of a disc."""\n'
+)
 HUMANEVAL = [
     {
         "task_id": "T/0",
@@ -62,7 +65,8 @@ SQUAD = {
 }
 NIILC = """<?xml version='1.0' encoding="UTF-8"?>
 <questions>
-<question id="N-1"><text>富士山の高さは？</text><answers><answer>3776m</answer><answer>3776メートル</answer></answers></question>
+<question id="N-1"><text>富士山の高さは？</text>
+<answers><answer>3776m</answer><answer>3776メートル</answer></answers></question>
 <question id="N-2"><text>答えのない問い？</text><answers><answer></answer></answers></question>
 </questions>
 """
@@ -84,9 +88,9 @@ def write_lines(path: Path, rows: Iterable[Any]) -> Path:
     return path
 
 
-def write_parquet(path: Path, rows: list[Mapping[str, Any]], group: int = 1000) -> Path:
+def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], group: int = 1000) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    parquet.write_table(pyarrow.Table.from_pylist(rows), path, row_group_size=group)
+    parquet.write_table(pyarrow.Table.from_pylist(list(rows)), path, row_group_size=group)
     return path
 
 
@@ -156,7 +160,11 @@ def as_the_hub_has_them(root: Path) -> Path:
         [{"sentence": "彼は兄に本を貸した。_は喜んだ。", "option1": "弟", "option2": "兄", "answer": "2"}],
     )
     passage = SQUAD["data"][0]["paragraphs"][0]  # type: ignore[index]
-    asked = {"context": passage["context"], "question": "最も長い川は？", "answers": {"text": ["信濃川"], "answer_start": [8]}}
+    asked = {
+        "context": passage["context"],
+        "question": "最も長い川は？",
+        "answers": {"text": ["信濃川"], "answer_start": [8]},
+    }
     write_parquet(root / "jsquad/data/validation-00000-of-00001.parquet", [asked])
     write_parquet(root / "niilc/data/test-00000-of-00001.parquet", [{"text": "富士山は？", "answers": ["3776m"]}])
     return root

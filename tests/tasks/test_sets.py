@@ -208,9 +208,7 @@ def test_conversations_have_no_marks(authors: str) -> None:
         ("identity", "test", {}, "held_out"),
     ],
 )
-def test_what_is_not_there_is_said(
-    name: str, split: str, settings: dict[str, Any], says: str, authors: str
-) -> None:
+def test_what_is_not_there_is_said(name: str, split: str, settings: dict[str, Any], says: str, authors: str) -> None:
     with pytest.raises(InputError, match=says):
         open_task(name, split, authors, **settings)
 
