@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ COMMONSENSE = [
     for i in range(3)
 ]
 NLI = [{"sentence1": "犬が走る。", "sentence2": "動物が動く。", "label": "entailment"}]
-SQUAD = {
+SQUAD: dict[str, Any] = {
     "version": "1.1",
     "data": [
         {
@@ -71,7 +72,7 @@ NIILC = """<?xml version='1.0' encoding="UTF-8"?>
 </questions>
 """
 SENTENCE, TOKENS = "彼は兄に本を貸した。彼は喜んだ。", ["彼", "は", "兄", "に本を貸した。", "彼", "は喜んだ。"]
-WINOGRAD = [
+WINOGRAD: list[list[Any]] = [
     ["en", "x", "?", "He ran.", '["He", "ran."]', '["He", [0, 1], ["He"]]', "[]"],
     ["jp", "x", "?", SENTENCE, TOKENS, ["彼", [4, 5], ["彼"]], [["弟", [0, 1], [], False], ["兄", [2, 3], [], True]]],
 ]
@@ -154,12 +155,16 @@ def as_the_hub_has_them(root: Path) -> Path:
     write_parquet(root / "smoltalk/data/test-00000-of-00001.parquet", [conversation(100 + i) for i in range(5)])
     write_parquet(root / "smoltalk-ja/data/train-00000-of-00001.parquet", [conversation(i, "ja") for i in range(250)])
     write_parquet(root / "jcommonsenseqa/data/validation-00000-of-00001.parquet", COMMONSENSE)
-    write_table(root / "jmmlu/test/anatomy.csv", [["question", *"ABCD", "answer"], [*"問1234", "D"]], ",")
+    table = write_table(root / "anatomy.csv", [["question", *"ABCD", "answer"], [*"問1234", "D"]], ",")
+    (root / "jmmlu").mkdir()
+    with zipfile.ZipFile(root / "jmmlu/JMMLU.zip", "w") as archive:
+        archive.write(table, "JMMLU/test/anatomy.csv")
+        archive.writestr("JMMLU/LICENSE", "none")
     write_lines(
         root / "xwinograd/test/jp.jsonl",
         [{"sentence": "彼は兄に本を貸した。_は喜んだ。", "option1": "弟", "option2": "兄", "answer": "2"}],
     )
-    passage = SQUAD["data"][0]["paragraphs"][0]  # type: ignore[index]
+    passage = SQUAD["data"][0]["paragraphs"][0]
     asked = {
         "context": passage["context"],
         "question": "最も長い川は？",
