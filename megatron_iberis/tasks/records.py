@@ -202,6 +202,8 @@ def _open_json(path: Path) -> Records:
         raise InputError(
             f"{path}:{error.lineno}: not JSON ({error.msg}): mend the file; a row a line is fine too, as .jsonl."
         ) from None
+    except RecursionError:
+        raise InputError(f"{path} holds lists within lists without an end: it is no list of rows, mend it.") from None
     return JsonLines(path) if rows is None else _Rows(rows, path, lines)
 
 

@@ -96,6 +96,8 @@ def test_a_broken_row_names_file_and_line(line: Any, says: str, tmp_path: Path) 
         ("a.json", b'[\n[{"role": 1}],\n[{"role" 1}]]', ":3: not JSON"),
         ("a.json", '["朝"]'.encode("cp932"), ":1: the text is not UTF-8"),
         ("a.jsonl", "[]\n".encode("utf-16"), ":1: the text is UTF-16: save the file as UTF-8"),
+        ("a.json", b"[" * 100_000, "lists within lists"),
+        ("a.jsonl", b"[" * 100_000, "1: not JSON"),
         ("a.parquet", b"PAR1 no", "cannot be read.*download it again"),
         ("a.parquet", b"", "cannot be read.*download it again"),
         ("a.txt", b"x", "no task"),
@@ -105,7 +107,7 @@ def test_a_file_that_is_nothing_to_read_is_said_at_once(name: str, content: byte
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(InputError, match=says):
-        open_task(str(path))
+        open_task(str(path))[0]
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from decimal import Decimal
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from megatron_iberis.tasks.marking import mark_number, mark_number_strictly
+from megatron_iberis.tasks.marking import mark_characters, mark_number, mark_number_strictly
 from megatron_iberis.tasks.numbers import find_number, written
 from megatron_iberis.tasks.task import Row
 
@@ -92,6 +93,18 @@ def test_the_number_of_an_answer_is_found(text: str, number: str | None) -> None
 def test_any_text_has_a_finite_number_or_none(text: str) -> None:
     found = find_number(text)
     assert found is None or (found.is_finite() and Decimal(written(found)) == found)
+
+
+@pytest.mark.parametrize(
+    "piece", ["答え:", "9,", "-", "1.", "####", "#### 答え", "一", "十万", "$", "answer is ", " "]
+)
+def test_a_text_that_repeats_itself_is_read_quickly(piece: str) -> None:
+    """As an untrained model writes: what a regular expression could take minutes for."""
+    began = time.perf_counter()
+    find_number(piece * 5000)
+    mark_number_strictly(row("1"), piece * 5000)
+    mark_characters(row("1"), piece * 5000)
+    assert time.perf_counter() - began < 5
 
 
 @settings(max_examples=200, deadline=None)
