@@ -82,6 +82,12 @@ def open_conversations(
     Without `held_out` all rows are of "train". InputError if the split then has no rows.
     """
     records = open_records(paths)
+    if language not in ("en", "ja"):
+        raise InputError(f"{name} can't be of language {language!r}: set it to en or ja.")
+    if held_out < 0:
+        raise InputError(
+            f"{name} can't hold out every {held_out}th row: set held_out to 2 or more, or to 0 for none."
+        )
     if split not in ("", "train", "test"):
         raise InputError(f"{name} has no split {split!r}: choose among train, test.")
     order = np.arange(len(records))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ElementTree
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -198,9 +198,9 @@ def _task(
     chance: float,
     place: Place,
     usual: str,
-    read: Any,
+    read: Callable[[Record], Row],
     marker: Marker = mark_letter,
-    open: Any = open_records,
+    open: Callable[[Sequence[Path]], Records] = open_records,
 ) -> Published:
     kind: Kind = "choice" if chance else "generation"
     other = {} if chance else {"exact_match": mark_exactly}

@@ -251,6 +251,22 @@ def test_processes_that_open_a_large_file_at_once_make_one_whole_copy(tmp_path: 
     assert sorted(file.name for file in tmp_path.iterdir()) == ["c.parquet", "c.parquet.arrow"]
 
 
+def test_a_file_has_a_language_and_rows_held_out(tmp_path: Path) -> None:
+    path = str(write_lines(tmp_path / "c.jsonl", [conversation(i) for i in range(10)]))
+    train, test = (open_task(path, split, language="ja", held_out=4) for split in ("train", "test"))
+    assert (train.language, len(train)) == ("ja", 8)
+    assert [test[i].where for i in range(len(test))] == [f"{path}:4", f"{path}:8"]
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"language": "fr"}, "en or ja"),
+        ({"held_out": -1}, "2 or more"),
+        ({"held_out": 11, "split": "test"}, "no rows of split 'test'.*smaller"),
+        ({"split": "dev"}, "no split 'dev'"),
+    ]
+    for settings, says in wrong:
+        with pytest.raises(InputError, match=says):
+            open_task(path, **settings)
+
+
 def test_several_files_are_one_after_another(tmp_path: Path) -> None:
     paths = [write_lines(tmp_path / f"{n}.jsonl", [conversation(10 * n + i) for i in range(n + 1)]) for n in range(4)]
     records = open_records(paths)
