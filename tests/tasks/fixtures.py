@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,10 @@ ARC = [
     {"question": "Which is wet?", "choices": {"text": ["rain", "sand"], "label": ["1", "2"]}, "answerKey": "1"},
 ]
 MMLU = [{"question": "1 + 1?", "subject": "sums", "choices": ["1", "2", "3", "4"], "answer": 1}]
-PROMPT = 'from math import pi\n\n\ndef half(x):\n    """Half."""\n    return x / 2\n\n\ndef area(r):\n    """Of a disc."""\n'
+PROMPT = (
+    'from math import pi\n\n\ndef half(x):\n    """Half."""\n    return x / 2\n\n\n'
+    'def area(r):\n    """Of a disc."""\n'
+)
 HUMANEVAL = [
     {
         "task_id": "T/0",
@@ -40,7 +44,7 @@ COMMONSENSE = [
     for i in range(3)
 ]
 NLI = [{"sentence1": "犬が走る。", "sentence2": "動物が動く。", "label": "entailment"}]
-SQUAD = {
+SQUAD: dict[str, Any] = {
     "version": "1.1",
     "data": [
         {
@@ -62,12 +66,13 @@ SQUAD = {
 }
 NIILC = """<?xml version='1.0' encoding="UTF-8"?>
 <questions>
-<question id="N-1"><text>富士山の高さは？</text><answers><answer>3776m</answer><answer>3776メートル</answer></answers></question>
+<question id="N-1"><text>富士山の高さは？</text>
+<answers><answer>3776m</answer><answer>3776メートル</answer></answers></question>
 <question id="N-2"><text>答えのない問い？</text><answers><answer></answer></answers></question>
 </questions>
 """
 SENTENCE, TOKENS = "彼は兄に本を貸した。彼は喜んだ。", ["彼", "は", "兄", "に本を貸した。", "彼", "は喜んだ。"]
-WINOGRAD = [
+WINOGRAD: list[list[Any]] = [
     ["en", "x", "?", "He ran.", '["He", "ran."]', '["He", [0, 1], ["He"]]', "[]"],
     ["jp", "x", "?", SENTENCE, TOKENS, ["彼", [4, 5], ["彼"]], [["弟", [0, 1], [], False], ["兄", [2, 3], [], True]]],
 ]
@@ -84,9 +89,9 @@ def write_lines(path: Path, rows: Iterable[Any]) -> Path:
     return path
 
 
-def write_parquet(path: Path, rows: list[Mapping[str, Any]], group: int = 1000) -> Path:
+def write_parquet(path: Path, rows: Sequence[Mapping[str, Any]], group: int = 1000) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    parquet.write_table(pyarrow.Table.from_pylist(rows), path, row_group_size=group)
+    parquet.write_table(pyarrow.Table.from_pylist(list(rows)), path, row_group_size=group)
     return path
 
 
@@ -150,13 +155,21 @@ def as_the_hub_has_them(root: Path) -> Path:
     write_parquet(root / "smoltalk/data/test-00000-of-00001.parquet", [conversation(100 + i) for i in range(5)])
     write_parquet(root / "smoltalk-ja/data/train-00000-of-00001.parquet", [conversation(i, "ja") for i in range(250)])
     write_parquet(root / "jcommonsenseqa/data/validation-00000-of-00001.parquet", COMMONSENSE)
-    write_table(root / "jmmlu/test/anatomy.csv", [["question", *"ABCD", "answer"], [*"問1234", "D"]], ",")
+    table = write_table(root / "anatomy.csv", [["question", *"ABCD", "answer"], [*"問1234", "D"]], ",")
+    (root / "jmmlu").mkdir()
+    with zipfile.ZipFile(root / "jmmlu/JMMLU.zip", "w") as archive:
+        archive.write(table, "JMMLU/test/anatomy.csv")
+        archive.writestr("JMMLU/LICENSE", "none")
     write_lines(
         root / "xwinograd/test/jp.jsonl",
         [{"sentence": "彼は兄に本を貸した。_は喜んだ。", "option1": "弟", "option2": "兄", "answer": "2"}],
     )
-    passage = SQUAD["data"][0]["paragraphs"][0]  # type: ignore[index]
-    asked = {"context": passage["context"], "question": "最も長い川は？", "answers": {"text": ["信濃川"], "answer_start": [8]}}
+    passage = SQUAD["data"][0]["paragraphs"][0]
+    asked = {
+        "context": passage["context"],
+        "question": "最も長い川は？",
+        "answers": {"text": ["信濃川"], "answer_start": [8]},
+    }
     write_parquet(root / "jsquad/data/validation-00000-of-00001.parquet", [asked])
     write_parquet(root / "niilc/data/test-00000-of-00001.parquet", [{"text": "富士山は？", "answers": ["3776m"]}])
     return root

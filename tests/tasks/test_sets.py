@@ -95,6 +95,16 @@ def test_each_task_says_what_it_is(authors: str, hub_form: str) -> None:
 def test_a_folder_of_one_set_is_a_root_as_well(authors: str, hub_form: str) -> None:
     assert len(open_task("gsm8k", "train", f"{authors}/eval/gsm8k")) == 2
     assert len(open_task("gsm8k", "", f"{hub_form}/gsm8k")) == 2
+    assert len(open_task("smoltalk-ja", "", f"{hub_form}/smoltalk-ja")) == 248
+
+
+@pytest.mark.parametrize("name", ["smoltalk-ja", "jhumaneval", "jnli", "niilc"])
+def test_files_of_another_set_are_not_taken(name: str, tmp_path: Path) -> None:
+    fixtures.write_parquet(tmp_path / "more/train-00000-of-00001.parquet", fixtures.MMLU)
+    fixtures.write_parquet(tmp_path / "mmlu/all/test-00000-of-00001.parquet", fixtures.MMLU)
+    fixtures.write_lines(tmp_path / "chat.jsonl", fixtures.IDENTITY)
+    with pytest.raises(InputError, match=f"files of {name}.* are not in"):
+        open_task(name, "train" if name == "smoltalk-ja" else "", str(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["GSM8K", "gsm-8k", "Gsm_8k"])
@@ -165,6 +175,12 @@ def test_jmmlu_takes_commas_in_quotes_spaces_and_marks_of_byte_order(authors: st
     assert row.options == ("一", "二", "三", "四")
 
 
+def test_jmmlu_is_read_out_of_the_hubs_archive(hub_form: str) -> None:
+    row = open_task("jmmlu", root=hub_form)[0]
+    assert row.where == f"{hub_form}/jmmlu/JMMLU.zip/JMMLU/test/anatomy.csv:2"
+    assert row.more == {"question": "問", "subject": "anatomy"}
+
+
 def test_smoltalk_ja_holds_out_rows_that_are_never_trained_on(hub_form: str) -> None:
     train, test = (rows(open_task("smoltalk-ja", split, hub_form)) for split in ("train", "test"))
     assert [row.messages[0]["content"] for row in test] == ["質問99", "質問199"]
@@ -202,15 +218,13 @@ def test_conversations_have_no_marks(authors: str) -> None:
         ("gsm8k", "valid", {}, "no split 'valid'.*test, train"),
         ("gsm8k", "", {"size": 3}, "no setting 'size'"),
         ("smoltalk", "", {}, "download.py smoltalk --output"),
-        ("jnli", "train", {}, "jglue or jnli: put them there"),
+        ("jnli", "train", {}, "jnli or jglue: fetch them"),
         ("spelling-bee", "", {"size": -1}, "-1 rows"),
         ("spelling-bee", "dev", {}, "no split 'dev'"),
         ("identity", "test", {}, "held_out"),
     ],
 )
-def test_what_is_not_there_is_said(
-    name: str, split: str, settings: dict[str, Any], says: str, authors: str
-) -> None:
+def test_what_is_not_there_is_said(name: str, split: str, settings: dict[str, Any], says: str, authors: str) -> None:
     with pytest.raises(InputError, match=says):
         open_task(name, split, authors, **settings)
 
