@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from megatron_iberis.command import Parser, path_argument
+from megatron_iberis.command import Parser, path_argument, warn_rejected
 from megatron_iberis.errors import InputError
 
 if TYPE_CHECKING:
@@ -124,7 +124,13 @@ def _sources(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[[], 
     from megatron_iberis.stages.conversation_inputs import open_sources
     from megatron_iberis.tasks import open_task
     from megatron_iberis.text.overlap.counting import conversation_lines, document_lines
-    from megatron_iberis.text.reading.inputs import find_inputs
+    from megatron_iberis.text.reading.inputs import InputFile, find_inputs
+    from megatron_iberis.text.reading.records import Tally
+
+    def documents(file: InputFile) -> Iterator[Line]:
+        tally = Tally()
+        yield from document_lines([file], arguments.json_key, tally)
+        warn_rejected(tally)
 
     def rows(task: Conversations, numbers: range) -> Callable[[], Iterator[Line]]:
         return lambda: conversation_lines(task[number] for number in numbers)
@@ -138,7 +144,7 @@ def _sources(arguments: argparse.Namespace) -> Iterator[tuple[str, Callable[[], 
             task = open_task(name, "train", arguments.root)
             yield name, rows(task, range(len(task)))
     for file in find_inputs(arguments.text) if arguments.text else ():
-        yield str(file.path), partial(document_lines, [file], arguments.json_key)
+        yield str(file.path), partial(documents, file)
 
 
 def _evaluation_items(names: Sequence[str] | None, root: str) -> EvaluationItems:

@@ -53,7 +53,7 @@ def test_nothing_outside_is_changed(level: Level, tmp_path: Path) -> None:
     attempts += [f"os.truncate({path!r}, 0)", f"os.chmod({path!r}, 0o777)", f"os.chown({path!r}, 1, 1)"]
     attempts += [f"os.utime({path!r})", f"os.rename({path!r}, 'here')", f"os.link({path!r}, 'here')"]
     attempts += [f"os.mkdir({path + '.d'!r})", f"os.symlink('a', {path + '.l'!r})", "os.mkdir('/iberis')"]
-    attempts += [f"open({library!r}, 'a')", f"os.open({library!r}, os.O_RDONLY | os.O_TRUNC)"]
+    attempts += [f"open({library!r}, 'a')", f"os.open({path!r}, os.O_RDONLY | os.O_TRUNC)"]
     attempts += [f"os.link({library!r}, 'os.py'); open('os.py', 'a')", f"os.setxattr({path!r}, 'user.a', b'')"]
     assert escapes(level, *attempts) == []
     assert kept.read_text() == "kept"

@@ -17,6 +17,7 @@ from megatron_iberis.text.overlap.items import EvaluationItems, Item, file_items
 from megatron_iberis.text.overlap.near_copies import NearCopies
 from megatron_iberis.text.overlap.windows import LENGTHS, Language
 from megatron_iberis.text.reading.inputs import find_inputs
+from megatron_iberis.text.reading.records import Tally
 
 QUESTION = "A robe takes two bolts of blue fiber and half that much white fiber, so how many bolts does it take?"
 PASSAGE = "梅雨とは、北海道と小笠原諸島を除く日本、朝鮮半島南部などにおいて見られる、雨の多い時期のことである。"
@@ -183,13 +184,15 @@ def test_documents_stay_as_they_stand_in_their_file(tmp_path: Path) -> None:
     whole = '{"text": "ひとつ", "source":  "a"}'
     file = tmp_path / "a.jsonl"
     file.write_text(f'{whole}\nno json\n{{"text": ""}}\n\n{{"text": "two"}}')
-    lines = list(document_lines(find_inputs([str(file)]), "text"))
+    tally = Tally()
+    lines = list(document_lines(find_inputs([str(file)]), "text", tally))
+    assert (tally.read, tally.empty, tally.num_rejected) == (4, 1, 1)
     assert [(line.where, line.texts, line.record.decode()) for line in lines] == [
         (f"{file}:1", ["ひとつ"], whole),
         (f"{file}:5", ["two"], '{"text": "two"}'),
     ]
     with pytest.raises(InputError, match="no document could be used"):
-        list(document_lines(find_inputs([str(file)]), "body"))
+        list(document_lines(find_inputs([str(file)]), "body", Tally()))
 
 
 def test_items_of_any_file_of_rows(tmp_path: Path) -> None:

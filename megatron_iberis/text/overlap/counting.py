@@ -110,12 +110,11 @@ def conversation_lines(rows: Iterable[Conversation]) -> Iterator[Line]:
         yield Line(row.where, [text_of(message["content"]) for message in row.messages], record)
 
 
-def document_lines(files: Sequence[InputFile], json_key: str) -> Iterator[Line]:
-    """Documents of text files; those of .jsonl files as they stand there. What can't be used is left out.
+def document_lines(files: Sequence[InputFile], json_key: str, tally: Tally) -> Iterator[Line]:
+    """Documents of text files; those of .jsonl files as they stand there. What can't be used is counted in `tally`.
 
     InputError if nothing can be.
     """
-    tally = Tally()
     for batch in read_batches(files, json_key):
         whole = batch.records() if batch.form == ".jsonl" and batch.fault is None else None
         for item in parse(batch, json_key, None, tally):
