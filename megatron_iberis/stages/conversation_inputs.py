@@ -87,8 +87,8 @@ def with_tokenizer(recipe: Recipe) -> Recipe:
         tokenizer = tokenizer_of(Path(recipe.run.start_from))
     else:
         raise InputError(
-            "run.start_from is not set: give the run or checkpoint whose model is to learn conversations, for example "
-            "--run.start_from runs/d20."
+            "run.start_from is not set: give the run or checkpoint whose model is to learn conversations, for "
+            "example --run.start_from runs/d20."
         )
     return replace(recipe, data=replace(recipe.data, tokenizer=str(tokenizer)))
 
@@ -116,7 +116,7 @@ def _rows(recipe: Recipe, tokenizer: Tokenizer, setting: str, sources: list[Sour
 
 def _sources(setting: str, mixture: Mapping[str, SourceConfig], root: str) -> list[tuple[Source, str]]:
     """The sources of a mixture, opened, each with its language."""
-    found = []
+    found: list[tuple[Source, str]] = []
     for name, source in mixture.items():
         if source.epochs > 0:
             task = open_task(source.task, source.split or _usual_split(setting, source), root, **source.settings)

@@ -23,6 +23,7 @@ from megatron_iberis.run_folder import RunFolder
 from megatron_iberis.stages.conversation_inputs import open_conversations
 from megatron_iberis.stages.inputs import open_inputs
 
+
 class Inputs(Protocol):
     """What a stage's `run` is given beside the recipe, which is this one."""
 
