@@ -71,6 +71,7 @@ def _run(program: str, tests: str, line: int) -> NoReturn:
         look, marked = _with_looked_at_answers(tests)
         run(compile(program, PROGRAM, "exec"), names)
         vars(builtins).update(known)
+        names["__builtins__"] = builtins
         names[look] = _answer
         run(marked, names)
     except BaseException as error:  # SystemExit is one

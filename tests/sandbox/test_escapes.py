@@ -203,6 +203,16 @@ def test_the_weak_level_is_refused_unless_allowed(monkeypatch: pytest.MonkeyPatc
         levels.sandbox_level.cache_clear()
 
 
+@pytest.mark.parametrize("best", ["full", "kernel"])
+def test_the_best_level_that_holds_is_taken(best: Level, monkeypatch: pytest.MonkeyPatch) -> None:
+    levels.sandbox_level.cache_clear()
+    monkeypatch.setattr(levels, "holds", lambda level: level in ("kernel", best))
+    try:
+        assert levels.sandbox_level() == best
+    finally:
+        levels.sandbox_level.cache_clear()
+
+
 def test_what_a_program_starts_is_killed_with_it(tmp_path: Path) -> None:
     """At "weak", the only level where it can start anything."""
     program = f"""
