@@ -135,14 +135,14 @@ def square(x):
     return A()
 """,
     "equal by a lambda": """
-A = type('A', (int,), {'__eq__': lambda a, b: True})
+A = type('A', (int,), {'__eq__': lambda a, b: isinstance(b, int)})
 def square(x):
     return A()
 """,
     "equal by an object": """
 class E:
     def __call__(self, other):
-        return True
+        return isinstance(other, int)
 class A:
     __eq__ = E()
     __hash__ = None
