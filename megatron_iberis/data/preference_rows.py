@@ -3,8 +3,8 @@
 * The two documents of a pair follow each other in one row, the preferred one first, so that whoever gets a row can
   compare them: of the documents of a row that have targets, each two are a pair. Documents are kept apart, so what
   else is in a row changes nothing of them.
-* Rows are filled by best fit, and each comes once an epoch. After the last epoch come rows without targets: a step
-  that there are too few rows for is made of fewer pairs.
+* Rows are filled by best fit, and each comes once an epoch, in an order of the epoch's own. An epoch ends with a step:
+  what its last step lacks are rows without targets, so that this step is made of fewer pairs.
 
 No torch here.
 """
@@ -45,12 +45,12 @@ def best_fit(sizes: Sequence[int], room: int) -> list[list[int]]:
 class PreferenceRows:
     """The pairs in rows of `length` tokens: a `SampleSource` for training, and the same rows in their own order.
 
-    reference: once it is set, fp64 [pairs, 2], the rows tell it document by document under `REFERENCE`, 0 of padding.
-    epochs: after so many the samples are rows without targets; 0: there is no end.
+    batch: rows of a step. reference: once it is set, fp64 [pairs, 2], the rows tell it document by document under
+    `REFERENCE`, 0 of padding.
     """
 
-    def __init__(self, pairs: Sequence[Pair], length: int, seed: int = 0, epochs: int = 0) -> None:
-        self.pairs, self.length, self.epochs = pairs, length, epochs
+    def __init__(self, pairs: Sequence[Pair], length: int, batch: int, seed: int = 0) -> None:
+        self.pairs, self.length, self.batch = pairs, length, batch
         self.rows = best_fit([pair.size for pair in pairs], length)
         self.reference: npt.NDArray[np.float64] | None = None
         self._order = SampleOrder(max(2, len(self.rows)), 1, seed, shuffle=True)  # a row is a "token" of it
@@ -59,6 +59,10 @@ class PreferenceRows:
         tokens = sum(pair.size for pair in self.pairs)
         padded = 1 - tokens / (self.length * len(self.rows))
         return f"{len(self.pairs):,} pairs in {len(self.rows):,} rows, {padded:.1%} of them padding"
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.rows) // self.batch)
 
     def read(self, first: int, count: int) -> Rows:
         """The samples first .. first + count - 1, one a row."""
@@ -81,9 +85,9 @@ class PreferenceRows:
         return found
 
     def _pairs_of(self, sample: int) -> list[int]:
-        if self.epochs and sample >= self.epochs * len(self.rows):
+        epoch, place = divmod(sample, self.steps_per_epoch * self.batch)
+        if place >= len(self.rows):
             return []
-        epoch, place = divmod(sample, len(self.rows))
         row = self._order.offsets(epoch * self._order.samples_per_epoch + place, 1)[0]
         return self.rows[int(row) % len(self.rows)]
 

@@ -106,7 +106,7 @@ PAIRS = [pair(0, 2, 2, 1), pair(1, 3, 4, 2), pair(2, 1, 1, 1), pair(3, 4, 3, 3),
 
 
 def test_both_answers_of_a_pair_lie_side_by_side_in_a_row() -> None:
-    rows = PreferenceRows(PAIRS, 14)
+    rows = PreferenceRows(PAIRS, 14, 2)
     rows.reference = np.arange(10.0).reshape(5, 2)
     found = rows.read_in_order(0, len(rows.rows) + 1)
     seen, place = [], 0
@@ -133,18 +133,23 @@ def test_both_answers_of_a_pair_lie_side_by_side_in_a_row() -> None:
     assert [each for row in range(len(rows.rows)) for each in rows.pairs_in(row, 1)] == rows.pairs_in(0, 99)
 
 
-def test_each_epoch_has_every_pair_once_and_then_there_are_no_more() -> None:
-    rows = PreferenceRows([pair(n, 2, 1, 1) for n in range(40)], 8, seed=1, epochs=2)
+def test_each_epoch_has_every_pair_once_and_ends_with_a_step() -> None:
+    rows = PreferenceRows([pair(n, 2, 1, 1) for n in range(40)], 8, 16, seed=1)
     count = len(rows.rows)
-    assert count == 20
-    orders = [[rows.locate(sample) for sample in range(first, first + count)] for first in (0, count)]
+    assert (count, rows.steps_per_epoch) == (20, 2)
+    orders = [[rows.locate(sample) for sample in range(first, first + count)] for first in (0, 32)]
     for order in orders:
         assert sorted(place.document for places in order for place in places) == list(range(40))
     assert orders[0] != orders[1]
-    assert rows.locate(2 * count) == []
-    last = rows.read(2 * count - 1, 3)
-    assert [(targets >= 0).sum() for targets in last.targets] == [4, 0, 0]
-    assert PreferenceRows(PAIRS[:1], 14, epochs=3).read(0, 4).targets.max(axis=1).tolist()[2:] == [201 - 1, -1]
+    last = rows.read(19, 14)
+    assert [(targets >= 0).sum() for targets in last.targets] == [4] + 12 * [0] + [4]
+    assert [rows.locate(sample) for sample in range(20, 32)] == [[]] * 12
+
+
+def test_fewer_pairs_than_a_step_has_are_a_step_an_epoch() -> None:
+    rows = PreferenceRows(PAIRS[:1], 14, 4)
+    assert rows.steps_per_epoch == 1
+    assert rows.read(0, 9).targets.max(axis=1).tolist() == [200, -1, -1, -1, 200, -1, -1, -1, 200]
 
 
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=60))
