@@ -2,7 +2,7 @@
 
 * The training engine works them out itself, before the first step, on the rows that it will train on: there is no
   second model, and no other kernel that could round differently.
-* They are kept in the run's folder, each with its pair's number and hash, under the hashes of template and weights:
+* They are kept in the run's folder, each with its pair's number and hash, under the hashes of template and model:
   a run that is resumed has other weights by then and reads them. What belongs to other pairs is not taken.
 """
 
@@ -52,7 +52,7 @@ def log_probabilities(engine: Engine, rows: PreferenceRows) -> Table:
 
 @dataclass(frozen=True)
 class ReferenceFile:
-    """Where the log-probabilities of some rows lie. hashes: by name, those of template and weights."""
+    """Where the log-probabilities of some rows lie. hashes: by name, of the template and of the model."""
 
     path: Path
     hashes: Mapping[str, str]
@@ -61,7 +61,7 @@ class ReferenceFile:
         """Gives the rows their reference: what is kept here, or else what the engine, at its start, works out.
 
         Called by all ranks together, before the first step. Returns where they are from, in a line. Raises InputError
-        when the run is resumed and there are none of its pairs, template and weights here.
+        when the run is resumed and there are none of its pairs, template and model here.
         """
         kept: list[Any] = [self._kept(rows) if dist.get_rank() == 0 else None]
         dist.broadcast_object_list(kept)
@@ -81,7 +81,7 @@ class ReferenceFile:
         return f"reference log-probabilities of {len(rows.pairs):,} pairs worked out in {took:.1f} s"
 
     def read(self, rows: PreferenceRows) -> Table:
-        """[pairs, 2]. Raises InputError when they are not there, or are of other pairs, template or weights."""
+        """[pairs, 2]. Raises InputError when they are not there, or are of other pairs, template or model."""
         try:
             with safe_open(self.path, framework="numpy") as file:
                 recorded = file.metadata() or {}

@@ -45,7 +45,7 @@ LAYOUTS = [
     Layout(stage=2, cp=2, rows=4),
 ]
 LOSSES: list[tuple[Loss, float]] = [("sigmoid", 0.1), ("length_normalised", 5.0)]
-HASHES = {"template": "t", "weights": "w"}
+HASHES = {"template": "t", "model": "w"}
 
 
 @cache
@@ -195,7 +195,7 @@ def test_references_are_worked_out_once_and_read_again(two_ranks: Ranks, tmp_pat
         assert np.array_equal(found, wanted)
 
 
-def test_references_of_other_pairs_template_or_weights_are_not_taken(one_rank: Ranks, tmp_path: Path) -> None:
+def test_references_of_other_pairs_template_or_model_are_not_taken(one_rank: Ranks, tmp_path: Path) -> None:
     """A run that begins works them out anew; one that is resumed has other weights by then, and says what is wrong."""
     path = tmp_path / "train.safetensors"
     ((_, wanted),) = one_rank(given, path, HASHES, False)
@@ -203,7 +203,7 @@ def test_references_of_other_pairs_template_or_weights_are_not_taken(one_rank: R
     cases: list[tuple[dict[str, str], int | None, str]] = [
         (HASHES, 4, f"p.jsonl:5 is another pair than the one that {path} has an entry of, and the model"),
         ({**HASHES, "template": "u"}, None, "are of another template, and the model"),
-        ({**HASHES, "weights": "x"}, None, "are of another weights, and the model"),
+        ({**HASHES, "model": "x"}, None, "are of another model, and the model"),
     ]
     for hashes, changed, complaint in cases:
         ((said, _),) = one_rank(given, path, hashes, True, changed)
