@@ -2,7 +2,7 @@
 
     python benchmarks/oasst_pairs.py oasst1_en_validation.jsonl --output oasst_pairs.jsonl [--val-share 0.2]
 
-* The input is oasst1's messages, one a line: message_id, parent_id, message_tree_id, role, text, rank (0 is the best).
+* The input is oasst1's messages, one a line: message_id, parent_id, message_tree_id, role, text, rank (0: the best).
 * A pair is two replies of the assistant's to the same message, both ranked, the better one chosen; its prompt is all
   that was said before them. Each two of a message's replies are a pair.
 * With --val-share, whole conversations (trees), chosen by a hash of their ids, go to OUTPUT's name with _val.

@@ -3,8 +3,8 @@
 * The two documents of a pair follow each other in one row, the preferred one first, so that whoever gets a row can
   compare them: of the documents of a row that have targets, each two are a pair. Documents are kept apart, so what
   else is in a row changes nothing of them.
-* Rows are filled by best fit, and each comes once an epoch, in an order of the epoch's own. An epoch ends with a step:
-  what its last step lacks are rows without targets, so that this step is made of fewer pairs.
+* Rows are filled by best fit, and each comes once an epoch, in an order of the epoch's own. An epoch ends with a
+  step: what its last step lacks are rows without targets, so that this step is made of fewer pairs.
 
 No torch here.
 """

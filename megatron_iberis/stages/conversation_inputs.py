@@ -49,7 +49,7 @@ def open_conversations(recipe: Recipe) -> ConversationInputs:
     another model's, and when the run folder holds a run that would be overwritten.
     """
     refuse_to_overwrite(recipe)
-    recipe = _with_tokenizer(recipe)
+    recipe = with_tokenizer(recipe)
     recipe = replace(recipe, run=replace(recipe.run, stage="chat", template=template_hash()))
     tokenizer = open_tokenizer(recipe)
     start = find_start(recipe, tokenizer)
@@ -72,7 +72,7 @@ def open_rows(recipe: Recipe, tokenizer: Tokenizer) -> ConversationRows:
     return _rows(recipe, tokenizer, "tasks.mixture", sources, batch)
 
 
-def _with_tokenizer(recipe: Recipe) -> Recipe:
+def with_tokenizer(recipe: Recipe) -> Recipe:
     """The same with the tokenizer of the run that is resumed or the model to begin with, unless another is given."""
     if recipe.data.tokenizer:
         return recipe
@@ -83,7 +83,7 @@ def _with_tokenizer(recipe: Recipe) -> Recipe:
         tokenizer = tokenizer_of(Path(recipe.run.start_from))
     else:
         raise InputError(
-            "run.start_from is not set: give the run or checkpoint whose model is to learn conversations, for example "
+            "run.start_from is not set: give the run or checkpoint whose model is to learn this, for example "
             "--run.start_from runs/d20."
         )
     return replace(recipe, data=replace(recipe.data, tokenizer=str(tokenizer)))

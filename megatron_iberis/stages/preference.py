@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 
 from megatron_iberis.config import Recipe
 from megatron_iberis.data.preference_rows import PreferenceRows
@@ -57,10 +58,11 @@ def tell_pairs(inputs: PreferenceInputs, monitor: Monitor) -> None:
 
 def give_references(engine: Engine, inputs: PreferenceInputs, monitor: Monitor | None) -> None:
     """Gives all rows the log-probabilities that their answers had when the run began."""
-    hashes = {"template": engine.recipe.run.template}
-    weights = hash_of_weights(Path(engine.recipe.run.start_from))
-    if weights:
-        hashes["model"] = weights
+    hashes, model = {"template": engine.recipe.run.template}, None
+    if dist.get_rank() == 0:  # which reads and writes them for all
+        model = hash_of_weights(Path(engine.recipe.run.start_from))
+    if model:
+        hashes["model"] = model
     for name, rows in (("train", inputs.train), ("val", inputs.val)):
         if rows:
             engine.heartbeat.beat("reference log-probabilities")

@@ -101,11 +101,6 @@ def render(
     return rendering.ids[:limit], rendering.mask[:limit]
 
 
-def check_messages(messages: Sequence[Message]) -> None:
-    """InputError, as in `render`, if this is no conversation."""
-    _read(messages)
-
-
 def render_for_completion(tokenizer: Tokenizer, messages: Sequence[Message], answer_anew: bool = False) -> list[int]:
     """Ids that the assistant's next words follow.
 

@@ -1,7 +1,8 @@
-"""Pairs become documents with the right targets, and rows in which both of a pair lie side by side, each once an epoch."""
+"""Pairs become documents with the right targets, and rows in which both of a pair lie side by side, once an epoch."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -112,8 +113,8 @@ def test_both_answers_of_a_pair_lie_side_by_side_in_a_row() -> None:
     seen, place = [], 0
     borders = found.cu_seqlens
     assert borders is not None
-    for begin, end in zip(borders, borders[1:], strict=False):
-        row, column = divmod(int(begin), 14)
+    for begin, end in pairwise(borders.tolist()):
+        row, column = divmod(begin, 14)
         assert (end - 1) // 14 == row
         targets = found.targets[row, column : column + end - begin]
         number = found.more[REFERENCE][place]

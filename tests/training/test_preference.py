@@ -196,7 +196,7 @@ def test_references_are_worked_out_once_and_read_again(two_ranks: Ranks, tmp_pat
 
 
 def test_references_of_other_pairs_template_or_model_are_not_taken(one_rank: Ranks, tmp_path: Path) -> None:
-    """A run that begins works them out anew; one that is resumed has other weights by then, and says what is wrong."""
+    """A run that begins works them out anew; one that is resumed has other weights by then, and is refused."""
     path = tmp_path / "train.safetensors"
     ((_, wanted),) = one_rank(given, path, HASHES, False)
     content = path.read_bytes()
