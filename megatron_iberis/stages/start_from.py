@@ -80,10 +80,10 @@ def find_start(recipe: Recipe, tokenizer: Tokenizer) -> Start | None:
             f"with its own (--data.tokenizer {own}), or give another --run.start_from."
         )
     warm, kind = recipe.optimizer.start == "warm", recipe.optimizer.kind
-    if warm and not is_export(folder) and (theirs := load_recipe(folder / RECIPE).optimizer.kind) != kind:
+    if warm and not is_export(folder) and (kept := load_recipe(folder / RECIPE).optimizer.kind) != kind:
         raise InputError(
-            f'{folder} has the state of {theirs} and optimizer.kind is {kind}: set optimizer.start to "fresh", or '
-            f'optimizer.kind to "{theirs}".'
+            f'{folder} has the state of {kept} and optimizer.kind is {kind}: set optimizer.start to "fresh", or '
+            f'optimizer.kind to "{kept}".'
         )
     if warm and (is_export(folder) or _holds_weights_only(folder)):
         raise InputError(
