@@ -10,6 +10,7 @@ from megatron_iberis.convert.commands import add_convert
 from megatron_iberis.inference.commands import add_bench, add_generate
 from megatron_iberis.serving.api.commands import add_serve
 from megatron_iberis.serving.terminal.commands import add_chat
+from megatron_iberis.stages.data_commands import add_data
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -24,6 +25,7 @@ def main(words: Sequence[str] | None = None) -> int:
     add_serve(commands)
     add_bench(commands)
     _add_recipe(commands)
+    add_data(commands)
     _add_doctor(commands)
     add_convert(commands)
     arguments, rest = parser.parse_known_args(words)

@@ -146,7 +146,7 @@ def _as_table(section: Any) -> dict[str, Any]:
         if isinstance(value, tuple):
             value = list(value)
         elif isinstance(value, dict):
-            value = {name: _as_table(each) for name, each in value.items()}
+            value = {name: _as_table(each) if is_dataclass(each) else each for name, each in value.items()}
         table[setting.name] = value
     return table
 
@@ -207,6 +207,9 @@ def _section(name: str, table: dict[str, Any], section_type: Any) -> Any:
 
 def _several(name: str, value: Any, kind: Any) -> dict[str, Any]:
     """Tables by name; the command line may give names alone ("a | b"), each with all that is usual."""
+    if kind is Any:
+        require(isinstance(value, dict), f"{name} is a table: write its settings as --{name}.NAME VALUE.")
+        return plain(value)  # type: ignore[no-any-return]
     if isinstance(value, Text) and not isinstance(value, Switch):
         value = {each.strip(): {} for each in value.split("|") if each.strip()}
     require(

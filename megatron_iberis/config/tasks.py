@@ -3,15 +3,16 @@
 A mixture is a table of tables, one a source, so that a single number of it can be set from the command line:
 
     [tasks.mixture]
-    smoltalk = { rows = 10000 }              # --tasks.mixture.smoltalk.rows 500
+    smoltalk = { rows = 10000 }                           # --tasks.mixture.smoltalk.rows 500
     identity = { task = "me.jsonl", epochs = 2 }
+    simple-spelling = { settings = { size = 300 } }       # --tasks.mixture.simple-spelling.settings.size 100
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from megatron_iberis.config.checks import AtLeast, check_bounds, require
 
@@ -21,15 +22,17 @@ class SourceConfig:
     """A source of a mixture: a task's rows, or a part of them, so many times an epoch."""
 
     task: str = ""
-    """Name of a task, or a .jsonl or .json file of conversations; empty: the source's own name."""
+    """Name of a task, or a .jsonl, .json or .parquet file of conversations; empty: the source's own name."""
     split: str = ""
-    """Which of the task's splits; empty: the usual one."""
+    """Which of the task's splits; empty: "train" in a mixture, of what is held out a task's "test"."""
     start: Annotated[int, AtLeast(0)] = 0
     """The first row that is taken."""
     rows: Annotated[int, AtLeast(0)] = 0
     """So many rows from there on; 0: all."""
     epochs: Annotated[int, AtLeast(0)] = 1
     """How often each row comes in an epoch of the mixture; 0 leaves the source out."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """The task's own settings, such as `size` of those whose rows are made, or `language` of a file."""
 
 
 @dataclass(frozen=True)

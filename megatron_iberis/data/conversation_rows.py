@@ -74,7 +74,7 @@ class ConversationRows:
         wanted = np.zeros((count, size), np.bool_)  # as a target
         for row in range(count):
             end = 0
-            for piece in self._pieces_of(first + row):
+            for piece in self.pieces_of(first + row):
                 begin, end = end, end + piece.length
                 tokens[row, begin:end] = self.file.tokens(piece.offset, piece.length)
                 wanted[row, begin:end] = self._wanted(piece)
@@ -86,9 +86,10 @@ class ConversationRows:
 
     def locate(self, sample: int) -> list[Place]:
         """Where the sample's conversations lie in the token file."""
-        return [place_of(self.file, piece.offset, piece.length) for piece in self._pieces_of(sample)]
+        return [place_of(self.file, piece.offset, piece.length) for piece in self.pieces_of(sample)]
 
-    def _pieces_of(self, sample: int) -> Iterable[Piece]:
+    def pieces_of(self, sample: int) -> Iterable[Piece]:
+        """Where in the token file the sample's tokens lie: in all T + 1 of them at most, and none of an empty one."""
         epoch, place = divmod(sample, self.samples_per_epoch)
         return self._pieces(epoch * self.rows + place) if place < self.rows else ()
 

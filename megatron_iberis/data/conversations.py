@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -226,7 +226,6 @@ def _refuse_nothing(setting: str, counts: Mapping[str, Counts], how: Rendering) 
     raise InputError(f"none of the {total.read:,} conversations of {setting} can be trained on: {'; '.join(reasons)}.")
 
 
-def table(counts: Mapping[str, Counts]) -> list[dict[str, Any]]:
-    """A line a source, and one for all of them where they are several."""
-    lines = [{"source": name, **asdict(each)} for name, each in counts.items()]
-    return lines if len(lines) == 1 else [*lines, {"source": "all", **asdict(total_of(counts))}]
+def with_total(counts: Mapping[str, Counts]) -> dict[str, Counts]:
+    """The counts by source, and those of "all" where there are several."""
+    return dict(counts) if len(counts) == 1 else {**counts, "all": total_of(counts)}

@@ -1,8 +1,8 @@
 """The rows of a .parquet file in any order: small ones in memory, a large one as a mapped copy in Arrow's form.
 
-A row of .parquet can only be had by unpacking the thousands around it; of Arrow's form it is had at once, and the pages
-of the mapped file are shared by all processes of a machine. The copy, NAME.parquet.arrow, is made once, beside; where
-nothing may be written, the rows are kept in memory.
+A row of .parquet can only be had by unpacking the thousands around it; of Arrow's form it is had at once, and the
+pages of the mapped file are shared by all processes of a machine. The copy, NAME.parquet.arrow, is made once, beside;
+where nothing may be written, the rows are kept in memory.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Programs that must pass tests: HumanEval, and JHumanEval with its descriptions in Japanese.
 
-The question is the beginning of a program: imports, sometimes helpers, and a function with its description. A completion
-may be the whole function, in a fenced block or not, or go on where the question ends. It is run in the sandbox.
+The question is the beginning of a program: imports, sometimes helpers, and a function with its description. A
+completion may be the whole function, in a fenced block or not, or go on where the question ends. It is run in the
+sandbox.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ _FENCED = re.compile(r"```[ \t]*(?:python|py)?[ \t]*\r?\n(.*?)(?:\n[ \t]*```|\Z)
 
 def _read(record: Record) -> Row:
     prompt, solution, entry = (record.text(key) for key in ("prompt", "canonical_solution", "entry_point"))
+    prompt = prompt.replace(f'"""def {entry}(', f'"""\n\ndef {entry}(')  # JHumanEval/64 has lost a line's end
     if not _defines(prompt, entry):
         raise record.error(f"has a prompt without 'def {entry}'")
     return Row(

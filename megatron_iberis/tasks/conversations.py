@@ -1,8 +1,8 @@
 """Conversations to train on: SmolTalk, its Japanese kin, who the model is, and any file of conversations.
 
-A row is {"messages": [...]}, {"conversations": [...]} or the list alone, of {"role", "content"} (or ShareGPT's {"from",
-"value"}); or {"instruction", "context" or "input", "response" or "output"}. What a user says last, unanswered, is left
-out: nothing is learnt from it. Any other order of roles is an InputError.
+A row is {"messages": [...]}, {"conversations": [...]} or the list alone, of {"role", "content"} (or ShareGPT's
+{"from", "value"}); or {"instruction", "context" or "input", "response" or "output"}. What a user says last,
+unanswered, is left out: nothing is learnt from it. Any other order of roles is an InputError.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def open_smoltalk(split: str = "", root: str = "") -> RecordTask:
 
 
 def open_smoltalk_ja(split: str = "", root: str = "", held_out: int = HELD_OUT) -> RecordTask:
-    """132 thousand conversations in Japanese, in the order of the file; there is no test split, so one is held out."""
+    """132 thousand conversations in Japanese, in the file's order; no test split is published, so one is held out."""
     paths = _SMOLTALK_JA.find("smoltalk-ja", "train", root)
     return open_conversations(paths, "smoltalk-ja", split, "ja", held_out=held_out)
 

@@ -1,8 +1,9 @@
 """Japanese evaluation: JCommonsenseQA, JNLI, JMMLU and XWinograd-ja by choice, JSQuAD and NIILC by short answers.
 
-* XWinograd: who is meant by a pronoun? more["contexts"] holds the sentence up to each candidate in the pronoun's place,
-  more["continuation"] what follows: the likelier continuation tells the choice, as in CORE's schema tasks.
-* JSQuAD and NIILC are marked by the best F1 over the characters of an answer; "exact_match" is their other mark.
+* XWinograd: who is meant by a pronoun? more["before"] and more["after"] are the sentence around its
+  place: the option after which the rest of the sentence is the likelier is the choice, as in CORE's schema tasks.
+* JSQuAD's rows have more["passage"] besides more["question"]. JSQuAD and NIILC are marked by the best F1 over the
+  characters of an answer; "exact_match" is their other mark.
 * JSQuAD's usual split is "valid": parts of its test passages are in Japanese Wikipedia samples that people train on.
 """
 
@@ -61,12 +62,11 @@ def _read_winograd(record: Record) -> Row:
     before, after = record.text("before"), record.text("after")
     options, right = record.texts("options"), record.index("right", 2)
     question = f"{before}＿{after}\n＿に入るのはどちらですか。"
-    more = {"contexts": tuple(before + option for option in options), "continuation": after}
-    return choice_row(record, question, options, right, "ja", more=more)
+    return choice_row(record, question, options, right, "ja", more={"before": before, "after": after})
 
 
 def _open_winograd(paths: Sequence[Path]) -> Records:
-    """Of the authors' table, or of the lines {"sentence": "... _ ...", "option1", "option2", "answer": "1" or "2"}."""
+    """Of the authors' table, or of lines {"sentence": "... _ ...", "option1", "option2", "answer": "1" or "2"}."""
     if paths[0].suffix == ".tsv":
         columns = ("language", "origin", "translation", "sentence", "tokens", "pronoun", "candidates")
         table = open_records(paths, header=columns)
@@ -81,7 +81,7 @@ def _winograd_of_table(row: Record) -> Record:
     sentence = row.text("sentence")
     try:
         tokens = json.loads(row.text("tokens"))
-        pronoun, (first, last), _ = json.loads(row.text("pronoun"))
+        _, (first, last), _ = json.loads(row.text("pronoun"))
         candidates = json.loads(row.text("candidates"))
         at = 0
         for token in tokens[:first]:
@@ -122,7 +122,7 @@ def _read_squad(record: Record) -> Row:
     else:
         texts = [answer.get("text") for answer in answers if isinstance(answer, Mapping)]
     texts = Record({"answers": list(texts or [])}, record.where).texts("answers")
-    more = {"question": question, "context": passage, "title": title if separator else ""}
+    more = {"question": question, "passage": passage, "title": title if separator else ""}
     return _answer_row(record, f"文章: {passage}\n質問: {question}", texts, more)
 
 
@@ -131,7 +131,7 @@ def _open_squad(paths: Sequence[Path]) -> Records:
     records = open_records(paths)
     if len(records) > 1 or not isinstance(records[0].value, Mapping) or "data" not in records[0].value:
         return records
-    found = []
+    found: list[Record] = []
     tree = records[0]
     try:
         for article in tree["data"]:
@@ -153,7 +153,7 @@ def _open_niilc(paths: Sequence[Path]) -> Records:
     """Of the authors' XML, or of a table with text and answers. Questions without an answer are left out."""
     if paths[0].suffix != ".xml":
         return open_records(paths)
-    found = []
+    found: list[Record] = []
     for path in paths:
         try:
             root = ElementTree.parse(path).getroot()

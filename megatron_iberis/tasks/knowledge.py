@@ -82,17 +82,15 @@ def _arc(name: str, folder: str) -> Published:
     return Published(name, "en", "choice", 0.25, Place("arc", splits), "test", _read_arc, mark_letter)
 
 
+_AUXILIARY = ("auxiliary_train/*.parquet", "all/auxiliary_train-*.parquet", "auxiliary_train.jsonl")
 _MMLU = Place(
     "mmlu",
     {
         "test": ("all/test-*.parquet", "test.jsonl"),
         "dev": ("all/dev-*.parquet", "dev.jsonl"),
         "validation": ("all/validation-*.parquet", "validation.jsonl"),
-        "auxiliary_train": (
-            "auxiliary_train/*.parquet",
-            "all/auxiliary_train-*.parquet",
-            "auxiliary_train.jsonl",
-        ),
+        "auxiliary_train": _AUXILIARY,
+        "train": _AUXILIARY,
     },
 )
 

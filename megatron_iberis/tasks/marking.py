@@ -12,7 +12,7 @@ from megatron_iberis.tasks.task import Mark, Row
 
 _SAID = r"(?:answer|option|choice|答え|解答|正解|回答|選択肢)\W*(?:is|was|は|が)?\W*"
 _LABEL = re.compile(r"^[\s*]*(?:答え|解答|正解|回答|answer)\s*(?:は|が|is)?[\s::、*]*", re.IGNORECASE)
-_QUOTES = ("「」", "『』", '""', "''", "“”", "()")
+_QUOTES = {"「": "」", "『": "』", '"': '"', "'": "'", "“": "”", "(": ")"}
 _COPULA = re.compile(r"(?:です|でした|である|だ)?[\s。.!]*$")
 
 
@@ -42,7 +42,7 @@ def mark_number(row: Row, completion: str) -> Mark:
 
 
 def mark_number_strictly(row: Row, completion: str) -> Mark:
-    """As nanochat does, for comparison with published figures: the characters after "#### ", commas left out, as text.
+    """As nanochat marks, to compare with published figures: what follows "#### ", commas left out, as text.
 
     "#### 10." and "#### 10.00" are no 10, "#### $10" is no answer.
     """
@@ -53,25 +53,26 @@ def mark_number_strictly(row: Row, completion: str) -> Mark:
 
 def mark_characters(row: Row, completion: str) -> Mark:
     """The best F1 of the answer's characters with those of a reference, in any order (SQuAD's, by character)."""
-    found = answer_text(completion)
-    return Mark(max(character_f1(found, right) for right in row.references), found or None)
+    best = max((character_f1(found, right), found) for found in answer_texts(completion) for right in row.references)
+    return Mark(best[0], best[1] or None)
 
 
 def mark_exactly(row: Row, completion: str) -> Mark:
     """1 if the answer is a reference, but for spaces, punctuation, width and case."""
-    found = answer_text(completion)
-    return Mark(float(any(_same(found, right) for right in row.references)), found or None)
+    found = answer_texts(completion)
+    right = [text for text in found if any(_same(text, reference) for reference in row.references)]
+    return Mark(float(bool(right)), (right or found)[0] or None)
 
 
-def answer_text(completion: str) -> str:
-    """The answer in a completion: its first line with something in it, without 「答え:」, quotes and 「です。」."""
+def answer_texts(completion: str) -> tuple[str, str]:
+    """The answer in a completion, its first line with words, without 「答え:」; and the same without 「です。」."""
     line = next((line for line in completion.splitlines() if line.strip()), "").strip()
     line = _LABEL.sub("", line)
-    text = _COPULA.sub("", line) or line
-    for opening, closing in _QUOTES:
-        if len(text) > 1 and text[0] == opening and text[-1] == closing:
-            text = text[1:-1]
-    return text.strip()
+    return _unquoted(line), _unquoted(_COPULA.sub("", line) or line)
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1].strip() if len(text) > 2 and _QUOTES.get(text[0]) == text[-1] else text
 
 
 def character_f1(found: str, right: str) -> float:

@@ -1,7 +1,7 @@
 """Word problems whose answer is a number: GSM8K, and MGSM, its translation, in Japanese and English.
 
-GSM8K's solutions hold calculations as <<48/2=24>>: in a conversation each is a call of the calculator and what it gave
-(parts "python" and "python_output"), and the solution ends with "#### " and the number.
+GSM8K's solutions hold calculations as <<48/2=24>>: in a conversation each is a call of the calculator and what it
+gave (parts "python" and "python_output"), and the solution ends with "#### " and the number.
 """
 
 from __future__ import annotations

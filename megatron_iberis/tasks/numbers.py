@@ -1,12 +1,13 @@
 """The number that an answer comes to, read out of a text in English or Japanese, as an exact decimal.
 
 1. After "####", where GSM8K's answers stand.
-2. Else after 「答え」, "the answer is" or \\boxed{, the last of them that is followed by a number; in a sentence with an
-   equals sign, what stands after the last one.
+2. Else after 「答え」, "the answer is" or \\boxed{, the last of them that is followed by a number; in a sentence with
+   an equals sign, what stands after the last one.
 3. Else the last number of the text.
 
-Full-width forms are read as what they stand for (NFKC). Commas separate only groups of three digits. Signs, currencies
-before and units behind are understood, also 万 and 億, and numbers in kanji (十八, 二〇二四) where no digits are.
+Full-width forms are read as what they stand for (NFKC). Commas separate only groups of three digits. Signs, a
+currency before and a unit behind are understood, also 万 and 億, and numbers in kanji (十八, 二〇二四) where there
+are no digits.
 """
 
 from __future__ import annotations

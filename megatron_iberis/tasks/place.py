@@ -1,9 +1,9 @@
 """Where the files of a task lie: in a folder of the user's, or fetched from where they are published.
 
-* A set's files are looked for in ROOT/NAME, ROOT/*/NAME and ROOT itself, in the form of its repository on the Hub and in
-  the form of its authors.
-* Without a root they are fetched when a task is opened, once, to $IBERIS_DATA (default: data in the folder of the call,
-  where data_tools/download.py writes too).
+* A set's files are looked for in ROOT/NAME, ROOT/*/NAME and ROOT itself, in the form of its repository on the Hub or
+  of its authors.
+* Without a root they are fetched when a task is opened, once, to $IBERIS_DATA (default: data in the folder of the
+  call, where data_tools/download.py writes too).
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ Kind = Literal["conversations", "choice", "generation"]
 Language = Literal["en", "ja"]
 
 SEED = 42
-"""Of the order in which nanochat takes the rows of a published set, which its slices ("the first 10,000") count in."""
+"""Of the order in which nanochat takes the rows of a published set: "the first 10,000" are counted in it."""
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """The rows of files as they are published: .jsonl, .json, .parquet, .csv, .tsv, each row with its place.
 
-* Read as they are asked for. A .jsonl file is mapped and of each line only the offset is kept; a large .parquet file is
+* Read as they are asked for. A .jsonl file is mapped, of each line only the offset is kept; a large .parquet file is
   copied once into Arrow's form beside itself, which is mapped (arrow.py). So 460,000 conversations take little memory
   and any order of reading is quick.
 * A row that cannot be read, and a value that is missing or of another kind, is an InputError naming FILE:LINE.
@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import orjson
@@ -231,7 +231,7 @@ def _skip(text: str, at: int, over: str) -> int:
 
 def _open_table(path: Path, header: Sequence[str], delimiter: str) -> Records:
     """.csv with its quotes; .tsv has none. A first row that is the header itself is left out."""
-    quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
+    quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     csv.field_size_limit(1 << 30)
     reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, quoting=quoting)
     columns = [name.lower() for name in header]

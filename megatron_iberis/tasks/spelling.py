@@ -1,8 +1,9 @@
-"""Words letter by letter: SimpleSpelling spells one, SpellingBee counts a letter in one, by hand and with the calculator.
+"""Words letter by letter: SimpleSpelling spells one, SpellingBee counts a letter, by hand and with the calculator.
 
 Rows are made, not read: each is drawn by a Random of its own, so that any number of them can be had. The words of the
-test rows are words of their own, chosen by a hash, which no training row holds. (nanochat drew both from the same words
-with the seeds i and -(i + 1), which Python's Random takes for the same: its test rows were in the training set.)
+test rows are words of their own, chosen by a hash, which no training row holds. (nanochat drew both from the same
+words with the seeds i and -(i + 1), of which Python's Random takes the absolute value: its test rows were in the
+training set.)
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from megatron_iberis.tasks.published import RecordTask
 from megatron_iberis.tasks.records import Record, read_text
 from megatron_iberis.tasks.task import Mark, Row
 
-SIZE = {"train": 1000, "test": 256}
-"""Rows, unless told otherwise."""
+SIZES = {"simple-spelling": {"train": 200_000, "test": 256}, "spelling-bee": {"train": 80_000, "test": 256}}
+"""Rows of each split, unless told otherwise: of training as many as the published mid-training takes."""
 _HELD_OUT = 50  # one word of so many is for the test rows
 _LETTER_OF_THE_WORD = 0.9
 _LOWER_CASE = 0.3
@@ -127,12 +128,13 @@ _PLACE = Place("", {"words": ("words_alpha.txt",)}, ("spellingbee_words", "words
 
 
 def _open(name: str, letters: bool, split: str, root: str, size: int) -> RecordTask:
-    if split not in SIZE:
-        raise InputError(f"{name} has no split {split!r}: choose among {', '.join(SIZE)}.")
+    sizes = SIZES[name]
+    if split not in sizes:
+        raise InputError(f"{name} has no split {split!r}: choose among {', '.join(sizes)}.")
     if size < 0:
-        raise InputError(f"{name} can't have {size} rows: set its size to 1 or more.")
+        raise InputError(f"{name} can't have {size} rows: set its size to 1 or more, or to 0 for the usual one.")
     path = _PLACE.find(name, "words", root)[0]
-    size = size or SIZE[split]
+    size = size or sizes[split]
     words = Words(_words(path, split == "test"), path, size, letters, f"{name} {split}")
     read, marker = (_read_bee, mark_number) if letters else (_read_spelling, mark_spelling)
     other = {"gsm8k_strict": mark_number_strictly} if letters else {}
