@@ -47,8 +47,16 @@ def run(recipe: Recipe, inputs: PreferenceInputs) -> int:
 
 def tell_pairs(inputs: PreferenceInputs, monitor: Monitor) -> None:
     """The table of the data, a line a file, and what should not be."""
-    for name, tally in inputs.tallies.items():
-        monitor.tell(Figures(0, f"pairs of {name}", {key: float(value) for key, value in asdict(tally).items()}))
+    for group, tallies in inputs.tallies.items():
+        for path, tally in tallies.items():
+            values = {what: float(count) for what, count in asdict(tally).items()}
+            monitor.tell(Figures(0, f"{group}/{Path(path).name}", values))
+    rows, batch = len(inputs.train.rows), inputs.train.batch
+    if rows < batch:
+        monitor.note(
+            f"an epoch has {rows:,} rows and a step {batch:,}: each step trains on all of them; lower "
+            "train.batch_tokens for more steps"
+        )
     if inputs.val:
         trained = {pair.hash() for pair in inputs.train.pairs}
         both = sum(pair.hash() in trained for pair in inputs.val.pairs)

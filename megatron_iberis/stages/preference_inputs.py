@@ -27,21 +27,19 @@ from megatron_iberis.tasks.preferences import open_preferences
 from megatron_iberis.tokenizer import Tokenizer
 from megatron_iberis.tokenizer.chat import template_hash
 
-Tallies = Mapping[str, Tally]
-
 
 @dataclass(frozen=True)
 class PreferenceInputs:
     """The tokenizer of a run, and its rows. recipe: with its steps, its tokenizer and the template filled in.
 
-    tallies: what became of the pairs of each file, those held out included. start: None where a run is resumed.
+    tallies: by "pairs" and "held_out_pairs", what became of those of each file. start: None where a run is resumed.
     """
 
     recipe: Recipe
     tokenizer: Tokenizer
     train: PreferenceRows
     val: PreferenceRows | None
-    tallies: Tallies
+    tallies: Mapping[str, Mapping[str, Tally]]
     start: Start | None
 
 
@@ -64,11 +62,10 @@ def open_pairs(recipe: Recipe) -> PreferenceInputs:
             "preferred, for example --run.start_from runs/d20_sft."
         )
     batch = recipe.train.batch_tokens // recipe.model.sequence_length
-    train, tallies = _open_rows(recipe, tokenizer, "data", batch)
-    val = None
+    tallies, val = {}, None
+    train, tallies["pairs"] = _open_rows(recipe, tokenizer, "data", batch)
     if recipe.preference.val:
-        val, held_out = _open_rows(recipe, tokenizer, "val", 1)
-        tallies |= {f"{name} (held out)": tally for name, tally in held_out.items()}
+        val, tallies["held_out_pairs"] = _open_rows(recipe, tokenizer, "val", 1)
     if recipe.train.steps == 0:
         steps = recipe.train.epochs * train.steps_per_epoch
         recipe = replace(recipe, train=replace(recipe.train, steps=steps))

@@ -74,11 +74,11 @@ def test_what_was_read_is_told_by_file_and_the_checkpoint_is_a_chat_models(
     settings = {"preference__data": f"{pairs}|{more}", "preference__val": str(held_out), "train__steps": "1"}
     run = tmp_path / "run"
     assert one_rank(prefer, words_for(base, run, pairs, **settings)) == [0]
-    told = {e["group"]: e["values"] for e in log(run, "figures") if e["group"].startswith("pairs of ")}
-    assert told.keys() == {f"pairs of {name}" for name in (pairs, more, f"{held_out} (held out)")}
-    found = told[f"pairs of {more}"]
+    told = {e["group"]: e["values"] for e in log(run, "figures") if "pairs/" in e["group"]}
+    assert told.keys() == {"pairs/pairs.jsonl", "pairs/more.jsonl", "held_out_pairs/held_out.jsonl"}
+    found = told["pairs/more.jsonl"]
     assert [found[key] for key in ("read", "equal", "too_long", "cut", "kept")] == [4, 1, 1, 1, 2]
-    assert told[f"pairs of {pairs}"]["targets"] > 40 * 2
+    assert told["pairs/pairs.jsonl"]["targets"] > 40 * 2
     notes = [entry["text"] for entry in log(run, "note")]
     assert "warning: 2 of the held-out pairs are among those that are trained on" in notes
     assert sum("reference log-probabilities of 42 pairs worked out" in note for note in notes) == 1
@@ -167,6 +167,8 @@ def test_fewer_pairs_than_a_step_has_are_trained_on(one_rank: Ranks, base: Path,
     losses = [entry["loss"] for entry in log(run, "step")]
     assert losses[0] == pytest.approx(math.log(2), abs=1e-5)
     assert losses[1] < losses[0]
+    notes = [entry["text"] for entry in log(run, "note")]
+    assert sum(note.startswith("an epoch has 1 rows and a step 8: each step trains on all") for note in notes) == 1
 
 
 def refused(base: Path, tmp_path: Path, pairs: Path, **settings: str) -> str:
