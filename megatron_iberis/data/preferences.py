@@ -13,27 +13,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from megatron_iberis.errors import InputError
+from megatron_iberis.tasks.preferences import Preference
 from megatron_iberis.tokenizer import Tokenizer
-from megatron_iberis.tokenizer.chat import Message, render, render_for_completion
-
-
-@dataclass(frozen=True)
-class Preference:
-    """Two answers to a prompt, of which the first is preferred.
-
-    prompt: messages, the last a user's. chosen, rejected: contents of the assistant's message. where: "FILE:LINE".
-    """
-
-    prompt: tuple[Message, ...]
-    chosen: Any
-    rejected: Any
-    where: str
+from megatron_iberis.tokenizer.chat import render, render_for_completion
 
 
 @dataclass(frozen=True)

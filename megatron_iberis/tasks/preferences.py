@@ -10,15 +10,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from megatron_iberis.data.preferences import Preference
 from megatron_iberis.errors import InputError
 from megatron_iberis.tasks.records import Record, Records, open_records
 from megatron_iberis.tokenizer.chat import Message, check_messages
 
-__all__ = ["Preference", "open_preferences"]
+
+@dataclass(frozen=True)
+class Preference:
+    """Two answers to a prompt, of which the first is preferred.
+
+    prompt: messages, the last a user's. chosen, rejected: contents of an assistant's message. where: "FILE:LINE".
+    """
+
+    prompt: tuple[Message, ...]
+    chosen: Any
+    rejected: Any
+    where: str
 
 
 def open_preferences(path: str | os.PathLike[str]) -> Sequence[Preference]:

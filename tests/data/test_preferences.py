@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from megatron_iberis.data.preference_rows import REFERENCE, PreferenceRows, best_fit
-from megatron_iberis.data.preferences import Answer, Pair, PairReader, Preference
+from megatron_iberis.data.preferences import Answer, Pair, PairReader
 from megatron_iberis.errors import InputError
+from megatron_iberis.tasks.preferences import Preference
 from megatron_iberis.tokenizer.chat import render, render_for_completion
 from tests.support.tokenizers import small_tokenizer
 

@@ -13,13 +13,14 @@ from megatron_iberis.stages.preference import run
 from megatron_iberis.stages.preference_inputs import open_pairs
 from tests.support.runs import SMALL
 
-WORDS = (
+_TEXT = (
     "harbour ferry walnut village notebook window garden river morning letter station market island winter "
     "kitchen captain basket mirror thunder blanket lantern orchard pebble whistle cottage feather ladder "
     "meadow needle oyster puddle ribbon saddle timber valley willow anchor button candle dragon engine forest "
     "guitar hammer insect jacket kettle lizard magnet napkin orange pencil rabbit scarf teapot umbrella violin "
     "wagon yogurt bridge cloud"
-).split()
+)
+WORDS = _TEXT.split()
 
 
 def spelled_pairs(words: Iterable[str], seed: int = 0) -> list[dict[str, Any]]:
