@@ -75,9 +75,8 @@ def give_references(engine: Engine, inputs: PreferenceInputs, monitor: Monitor |
         if rows:
             engine.heartbeat.beat("reference log-probabilities")
             path = RunFolder(engine.recipe.run.folder).references / f"{name}.safetensors"
-            said = ReferenceFile(path, hashes).give(engine, rows, resumed=inputs.start is None)
-            if monitor:
-                monitor.note(f"{name}: {said}")
+            say = monitor.note if monitor else lambda text: None
+            ReferenceFile(path, hashes).give(engine, rows, inputs.start is None, say)
 
 
 @dataclass

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,28 +57,30 @@ class ReferenceFile:
     path: Path
     hashes: Mapping[str, str]
 
-    def give(self, engine: Engine, rows: PreferenceRows, resumed: bool) -> str:
+    def give(self, engine: Engine, rows: PreferenceRows, resumed: bool, say: Callable[[str], None]) -> None:
         """Gives the rows their reference: what is kept here, or else what the engine, at its start, works out.
 
-        Called by all ranks together, before the first step. Returns where they are from, in a line. Raises InputError
-        when the run is resumed and there are none of its pairs, template and model here.
+        Called by all ranks together, before the first step. say: is told where they are from, in a line. Raises
+        InputError when the run is resumed and there are none of its pairs, template and model here.
         """
-        kept: list[Any] = [self._kept(rows) if dist.get_rank() == 0 else None]
+        kept: list[Any] = [(*self._kept(rows), resumed) if dist.get_rank() == 0 else None]
         dist.broadcast_object_list(kept)
-        table, problem = kept[0]
+        table, problem, resumed = kept[0]
+        what = f"reference log-probabilities of {len(rows.pairs):,} pairs"
         if table is not None:
             rows.reference = table
-            return f"reference log-probabilities of {len(table):,} pairs from {self.path}"
+            say(f"{what} from {self.path}")
+            return
         if resumed:
             raise InputError(
                 f"{problem}, and the model that the run began with has been trained since: put back the file and the "
                 "pairs that were there, or start a new run with another --run.folder."
             )
+        say(f"{what}: being worked out")
         started = time.monotonic()
         rows.reference = log_probabilities(engine, rows)
         raise_on_any_rank(self._written(rows, rows.reference) if dist.get_rank() == 0 else None)
-        took = time.monotonic() - started
-        return f"reference log-probabilities of {len(rows.pairs):,} pairs worked out in {took:.1f} s"
+        say(f"{what}: worked out in {time.monotonic() - started:.1f} s, kept in {self.path}")
 
     def read(self, rows: PreferenceRows) -> Table:
         """[pairs, 2]. Raises InputError when they are not there, or are of other pairs, template or model."""

@@ -177,12 +177,13 @@ def given(path: Path, hashes: dict[str, str], resumed: bool, changed: int | None
         pairs_now = [replace(pair, chosen=other) if n == changed else p for n, p in enumerate(source.pairs)]
         source = PreferenceRows(pairs_now, SEQUENCE_LENGTH, ROWS, seed=1)
     running = engine(recipe(Layout(rows=2), **ADAMW), start_weights())
+    said: list[str] = []
     try:
-        said = ReferenceFile(path, hashes).give(running, source, resumed)
+        ReferenceFile(path, hashes).give(running, source, resumed, said.append)
     except InputError as error:
-        said = str(error)
+        said.append(str(error))
     running.deepspeed.destroy()
-    return said, source.reference
+    return said[-1], source.reference
 
 
 def test_references_are_worked_out_once_and_read_again(two_ranks: Ranks, tmp_path: Path) -> None:
