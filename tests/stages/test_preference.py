@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 import subprocess
@@ -106,8 +107,9 @@ def test_resume_is_bit_exact_in_an_epoch_and_at_its_border(
 ) -> None:
     ranks: Ranks = request.getfixturevalue("one_rank" if processes == 1 else "two_ranks")
     settings = {**layout, "train__epochs": "2", "checkpoint__every": "1", "preference__val": str(held_out)}
-    whole = tmp_path / "whole"
-    assert ranks(prefer, words_for(base, whole, pairs, **settings)) == [0] * processes
+    whole, start_from = tmp_path / "whole", Path(shutil.copytree(base, tmp_path / "base"))
+    assert ranks(prefer, words_for(start_from, whole, pairs, **settings)) == [0] * processes
+    shutil.rmtree(start_from)  # nobody needs it any more
     per_epoch = open_pairs(load_recipe("dpo_demo", words_for(base, tmp_path / "x", pairs))).train.steps_per_epoch
     steps = [entry["step"] for entry in log(whole, "step")]
     assert steps == list(range(1, 2 * per_epoch + 1))
@@ -116,7 +118,7 @@ def test_resume_is_bit_exact_in_an_epoch_and_at_its_border(
     for stopped_after in (per_epoch - 1, per_epoch):
         stopped = tmp_path / f"stopped{stopped_after}"
         stop_after(whole, stopped, stopped_after)
-        again = words_for(tmp_path / "gone", stopped, pairs, **settings, run__resume="true")
+        again = words_for(start_from, stopped, pairs, **settings, run__resume="true")
         assert ranks(prefer, again) == [0] * processes
         found = checkpoint_tensors(stopped / "checkpoints" / f"step-{steps[-1]:08d}")
         assert [name for name in wanted if not torch.equal(wanted[name], found[name])] == []
@@ -130,12 +132,12 @@ def values(folder: Path) -> list[object]:
 def test_a_resumed_run_with_other_pairs_or_without_references_is_refused(
     one_rank: Ranks, base: Path, tmp_path: Path, pairs: Path
 ) -> None:
-    run = tmp_path / "run"
-    assert one_rank(prefer, words_for(base, run, pairs, train__steps="1")) == [0]
+    run, start_from = tmp_path / "run", Path(shutil.copytree(base, tmp_path / "base"))
+    assert one_rank(prefer, words_for(start_from, run, pairs, train__steps="1")) == [0]
 
     def resumed(name: str, **settings: str) -> str:
         copy = Path(shutil.copytree(run, tmp_path / name, dirs_exist_ok=True))
-        again = words_for(base, copy, pairs, train__steps="2", run__resume="true", **settings)
+        again = words_for(start_from, copy, pairs, train__steps="2", run__resume="true", **settings)
         said: str = one_rank(what_it_says, again)[0]
         return said
 
@@ -148,6 +150,11 @@ def test_a_resumed_run_with_other_pairs_or_without_references_is_refused(
     write_pairs(pairs, spelled_pairs(WORDS[:39]))
     assert f"of 40 pairs, and there are 39 now, {trained}" in resumed("fewer")
     write_pairs(pairs, spelled_pairs(WORDS[:40]))
+    manifest = next(start_from.glob("checkpoints/*/manifest.json"))
+    recorded = json.loads(manifest.read_text())
+    recorded["files"]["model-00000.safetensors"]["xxh3_128"] = "0"
+    manifest.write_text(json.dumps(recorded))
+    assert f"are of another model, {trained}" in resumed("model")
     shutil.rmtree(run / "references")
     assert f"is missing, {trained}" in resumed("none")
 
