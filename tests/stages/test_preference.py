@@ -112,6 +112,7 @@ def test_resume_is_bit_exact_in_an_epoch_and_at_its_border(
     shutil.rmtree(start_from)  # nobody needs it any more
     per_epoch = open_pairs(load_recipe("dpo_demo", words_for(base, tmp_path / "x", pairs))).train.steps_per_epoch
     steps = [entry["step"] for entry in log(whole, "step")]
+    assert log(whole, "step")[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
     assert steps == list(range(1, 2 * per_epoch + 1))
     wanted = checkpoint_tensors(whole / "checkpoints" / f"step-{steps[-1]:08d}")
     assert any(name.endswith("c_fc.weight.square") for name in wanted), "AdamW has all"
