@@ -44,7 +44,7 @@ class OptimizerConfig:
     clip: Annotated[float, AtLeast(0)] = 1.0
     """Largest global norm of the raw gradient; 0 does not clip."""
     lr_fraction: Annotated[float, AtLeast(0)] = 1.0
-    """What all rates are multiplied by, at every step: a finetuned model keeps its rates at a fraction of the first."""
+    """What all rates are multiplied by at every step: finetuning goes on at a fraction of pretraining's."""
     warmup_steps: Annotated[int, AtLeast(0)] = 0
     """Steps over which all rates rise linearly from 0."""
     warmup_fraction: Annotated[float, AtLeast(0), AtMost(1)] = 0.0

@@ -209,7 +209,7 @@ def _several(name: str, value: Any, kind: Any) -> dict[str, Any]:
     """Tables by name; the command line may give names alone ("a | b"), each with all that is usual."""
     if kind is Any:
         require(isinstance(value, dict), f"{name} is a table: write its settings as --{name}.NAME VALUE.")
-        return plain(value)  # type: ignore[no-any-return]
+        return plain(value)
     if isinstance(value, Text) and not isinstance(value, Switch):
         value = {each.strip(): {} for each in value.split("|") if each.strip()}
     require(

@@ -40,7 +40,7 @@ class TasksConfig:
     """The conversations to learn from, and those held out."""
 
     mixture: dict[str, SourceConfig] = field(default_factory=dict)
-    """What to train on, by name: tasks.mixture.NAME.task, split, start, rows, epochs; or "a | b.jsonl" for all of some."""
+    """What to train on: tasks.mixture.NAME.task, split, start, rows, epochs, settings; or "a | b.jsonl" whole."""
     val: dict[str, SourceConfig] = field(default_factory=dict)
     """What is held out for loss and bits per byte, in the same form."""
     root: str = ""
@@ -51,7 +51,7 @@ class TasksConfig:
     """Folder that keeps the conversations as tokens; empty: megatron_iberis/ in the user's cache folder."""
 
     def resolved(self) -> TasksConfig:
-        """The same with each source's task named, and the home folder in the place of each ~ that a path begins with."""
+        """The same with each source's task named, and the home folder in the place of each ~ at a path's start."""
         expand = os.path.expanduser
 
         def named(mixture: dict[str, SourceConfig]) -> dict[str, SourceConfig]:

@@ -121,8 +121,8 @@ def _strung(rows: ConversationRows) -> tuple[int, Callable[[int], Iterable[Piece
     file, length = rows.file, rows.layout.sequence_length
     if file.num_tokens <= length:
         raise InputError(
-            f"the conversations of {file.name} are {file.num_tokens:,} tokens, too few for one row of {length:,} and the "
-            'token after it: lower model.sequence_length, add conversations, or set data.packing to "best_fit".'
+            f"the conversations of {file.name} are {file.num_tokens:,} tokens, too few for a row of {length:,} and "
+            'the token after it: lower model.sequence_length, add conversations, or set data.packing to "best_fit".'
         )
     order = SampleOrder(file.num_tokens, length, rows.layout.seed, shuffle=True)
 

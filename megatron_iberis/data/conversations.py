@@ -1,7 +1,7 @@
 """Conversations of a mixture -> a token file with the mask of what the assistant says, and how many there were.
 
-* Each conversation is a document (tokenizer/chat.py). One that is longer than a row is cut at the end of an answer, so
-  that one whole answer stays at least; it is left out where none fits, or where nothing in it is to be learned.
+* Each conversation is a document (tokenizer/chat.py). One that is longer than a row is cut at the end of an answer,
+  so that one whole answer stays at least; it is left out where none fits, or where nothing in it is to be learned.
 * All sources are shuffled together, once; `conversation_rows.py` gives each epoch an order of its own.
 * It is done once: what comes of it is kept in a folder named by a hash of all that went in, rows included, and may be
   deleted at any time. Of several processes of a node one does it and the others wait.
@@ -118,8 +118,8 @@ def render_mixture(
                     _write(setting, new, sources, tokenizer, how)
     except OSError as error:
         raise InputError(
-            f"the conversations of {setting} cannot be kept in {root} ({error.strerror}): free space, or give another "
-            "--tasks.cache."
+            f"the conversations of {setting} cannot be kept in {root} ({error.strerror}): free space, or give "
+            "another --tasks.cache."
         ) from None
     file = TokenFile(folder / _NAME, name=setting)
     counts = {name: Counts(**each) for name, each in (file.manifest or {})["sources"].items()}
@@ -223,7 +223,9 @@ def _refuse_nothing(setting: str, counts: Mapping[str, Counts], how: Rendering) 
         )
     if total.without_target:
         reasons.append(f"{total.without_target:,} have no message of the assistant's")
-    raise InputError(f"none of the {total.read:,} conversations of {setting} can be trained on: {'; '.join(reasons)}.")
+    raise InputError(
+        f"none of the {total.read:,} conversations of {setting} can be trained on: {'; '.join(reasons)}."
+    )
 
 
 def with_total(counts: Mapping[str, Counts]) -> dict[str, Counts]:

@@ -112,7 +112,7 @@ def _rows(recipe: Recipe, tokenizer: Tokenizer, setting: str, sources: list[Sour
 
 def _sources(setting: str, mixture: Mapping[str, SourceConfig], root: str) -> list[tuple[Source, str]]:
     """The sources of a mixture, opened, each with its language."""
-    found = []
+    found: list[tuple[Source, str]] = []
     for name, source in mixture.items():
         if source.epochs > 0:
             task = open_task(source.task, source.split or _usual_split(setting, source), root, **source.settings)

@@ -37,8 +37,8 @@ class TellRows:
             self.monitor.tell(Figures(done, f"conversations/{Path(name).name}", values))
         if self.rows.rows < self.rows.layout.batch:
             self.monitor.note(
-                f"an epoch has {self.rows.rows:,} rows and a step {self.rows.layout.batch:,}: each step trains on all of "
-                "them; lower train.batch_tokens for more steps"
+                f"an epoch has {self.rows.rows:,} rows and a step {self.rows.layout.batch:,}: each step trains on "
+                "all of them; lower train.batch_tokens for more steps"
             )
 
 

@@ -1,7 +1,7 @@
 """Rows of conversations, printed as training sees them: each token with whether it is learned.
 
-In a terminal what is learned is green, what is only read is dim; elsewhere what is learned has ^ below it. A line has 80
-columns at most and breaks after each end of a line in the text, which is shown as \\n.
+In a terminal what is learned is green, what is only read is dim; elsewhere what is learned has ^ below it. A line has
+80 columns at most and breaks after each end of a line in the text, which is shown as \\n.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def show(recipe: Recipe, first: int, count: int) -> None:
     console = Console(highlight=False) if sys.stdout.isatty() else None
     for line in table(rows.conversations.counts):
         print(line)
-    print(f"{rows}; {rows.steps_per_epoch:,} steps of {rows.layout.batch:,} rows")
+    print(f"{rows}\n{rows.steps_per_epoch:,} steps of {rows.layout.batch:,} rows an epoch")
     for number in range(first, first + count):
         _show_row(rows, number, tokenizer, console)
 
@@ -60,7 +60,9 @@ def table(counts: Mapping[str, Counts]) -> list[str]:
     body = [[Path(name).name[:22], *(f"{n:,}" for n in astuple(each))] for name, each in with_total(counts).items()]
     widths = [max(len(row[column]) for row in (head, *body)) for column in range(len(head))]
     return [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))])
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
         for row in (head, *body)
     ]
 

@@ -80,6 +80,9 @@ TASKS = {
     "jhumaneval": _task(
         "jhumaneval",
         "ja",
-        Place("jhumaneval", {"test": ("data/test-*.parquet", "*/test-*.parquet", "jhuman-eval.jsonl", "*.jsonl")}),
+        Place(
+            "jhumaneval",
+            {"test": ("data/test-*.parquet", "*/test-*.parquet", "jhuman-eval.jsonl", "*.jsonl", "data/*.jsonl")},
+        ),
     ),
 }

@@ -48,7 +48,7 @@ def _messages(record: Record) -> Sequence[Any]:
         question = value["instruction"] + (f"\n\n{context}" if context else "")
         return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     if isinstance(value, Mapping):
-        value = value.get("messages", value.get("conversations"))
+        value = value.get("messages") or value.get("conversations")
     if not isinstance(value, list) or not value:
         raise record.error("is no conversation (a list of messages, or an object that has it as 'messages')")
     return value
@@ -59,7 +59,7 @@ def _message(message: Any, record: Record) -> dict[str, Any]:
         raise record.error(f"has a message that is no object: {message!r:.60}")
     if "from" in message and "role" not in message:
         role = message["from"]
-        return {"role": _SHAREGPT.get(role, role), "content": message.get("value")}
+        return {"role": _SHAREGPT.get(str(role), role), "content": message.get("value")}
     return {"role": message.get("role"), "content": message.get("content")}
 
 
@@ -82,6 +82,12 @@ def open_conversations(
     Without `held_out` all rows are of "train". InputError if the split then has no rows.
     """
     records = open_records(paths)
+    if language not in ("en", "ja"):
+        raise InputError(f"{name} can't be of language {language!r}: set it to en or ja.")
+    if held_out < 0:
+        raise InputError(
+            f"{name} can't hold out every {held_out}th row: set held_out to 2 or more, or to 0 for none."
+        )
     if split not in ("", "train", "test"):
         raise InputError(f"{name} has no split {split!r}: choose among train, test.")
     order = np.arange(len(records))

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from megatron_iberis.tasks.knowledge import LETTERS, choice_row
 from megatron_iberis.tasks.marking import mark_characters, mark_exactly, mark_letter
 from megatron_iberis.tasks.place import Place
 from megatron_iberis.tasks.published import Kind, ListRecords, Marker, Published
-from megatron_iberis.tasks.records import Record, Records, open_records
+from megatron_iberis.tasks.records import Record, Records, chained, decoded, open_records, read_table
 from megatron_iberis.tasks.task import Row
 
 _SHORT = "短い語句だけで答えてください。"
@@ -55,7 +56,17 @@ def _read_jmmlu(record: Record) -> Row:
 
 
 def _open_jmmlu(paths: Sequence[Path]) -> Records:
-    return open_records(paths, header=("question", "a", "b", "c", "d", "answer"))
+    """A .csv file a subject, by themselves or, as on the Hub, in a .zip."""
+    header = ("question", "a", "b", "c", "d", "answer")
+    if paths[0].suffix != ".zip":
+        return open_records(paths, header)
+    try:
+        with zipfile.ZipFile(paths[0]) as archive:
+            names = [name for name in sorted(archive.namelist()) if name.endswith(".csv") and "__MACOSX" not in name]
+            texts = {paths[0] / name: archive.read(name) for name in names}
+    except (OSError, zipfile.BadZipFile) as error:
+        raise InputError(f"{paths[0]} cannot be read ({error}): fetch it again.") from None
+    return chained([read_table(decoded(content, path), path, header) for path, content in texts.items()], paths[0])
 
 
 def _read_winograd(record: Record) -> Row:
@@ -172,9 +183,13 @@ def _open_niilc(paths: Sequence[Path]) -> Records:
 def _jglue(name: str) -> dict[str, tuple[str, ...]]:
     """Splits as JGLUE's repository has them, whatever its version, and as tables on the Hub."""
     return {
-        "valid": (f"{name}-v1.*/valid-v1.*.json", "data/validation-*.parquet", "**/validation-*.parquet"),
-        "train": (f"{name}-v1.*/train-v1.*.json", "data/train-*.parquet", "**/train-*.parquet"),
-        "test": (f"{name}-v1.*/test-v1.*.json", "data/test-*.parquet", "**/test-*.parquet"),
+        "valid": (
+            f"{name}-v1.*/valid-v1.*.json",
+            f"datasets/{name}-v1.*/valid-v1.*.json",
+            "data/validation-*.parquet",
+        ),
+        "train": (f"{name}-v1.*/train-v1.*.json", f"datasets/{name}-v1.*/train-v1.*.json", "data/train-*.parquet"),
+        "test": (f"{name}-v1.*/test-v1.*.json", f"datasets/{name}-v1.*/test-v1.*.json", "data/test-*.parquet"),
     }
 
 
@@ -183,9 +198,9 @@ def _task(
     chance: float,
     place: Place,
     usual: str,
-    read: Any,
+    read: Callable[[Record], Row],
     marker: Marker = mark_letter,
-    open: Any = open_records,
+    open: Callable[[Sequence[Path]], Records] = open_records,
 ) -> Published:
     kind: Kind = "choice" if chance else "generation"
     other = {} if chance else {"exact_match": mark_exactly}
@@ -200,11 +215,11 @@ _ALL = (
         "valid",
         _read_commonsense,
     ),
-    _task("jnli", 1 / 3, Place("", _jglue("jnli"), ("jglue", "jnli")), "valid", _read_nli),
+    _task("jnli", 1 / 3, Place("jnli", _jglue("jnli"), ("jglue",)), "valid", _read_nli),
     _task(
         "jmmlu",
         0.25,
-        Place("jmmlu", {"test": ("test/*.csv", "JMMLU/*.csv", "*.csv")}),
+        Place("jmmlu", {"test": ("test/*.csv", "JMMLU/*.csv", "JMMLU.zip", "*.csv")}),
         "test",
         _read_jmmlu,
         open=_open_jmmlu,
@@ -212,7 +227,7 @@ _ALL = (
     _task(
         "xwinograd-ja",
         0.5,
-        Place("", {"test": ("test/jp.jsonl", "dataset*.tsv", "xwinograd*.tsv")}, ("xwinograd", "xwinograd-ja")),
+        Place("xwinograd", {"test": ("test/jp.jsonl", "dataset*.tsv", "xwinograd*.tsv")}),
         "test",
         _read_winograd,
         open=_open_winograd,
@@ -220,7 +235,7 @@ _ALL = (
     _task(
         "jsquad",
         0.0,
-        Place("", _jglue("jsquad"), ("jglue", "jsquad")),
+        Place("jsquad", _jglue("jsquad"), ("jglue",)),
         "valid",
         _read_squad,
         mark_characters,
@@ -230,12 +245,17 @@ _ALL = (
         "niilc",
         0.0,
         Place(
-            "",
+            "niilc",
             {
-                "test": ("NIILC-ECQA2015_test.xml", "**/test-*.parquet"),
-                "dev": ("NIILC-ECQA2015_dev.xml", "**/dev-*.parquet", "**/validation-*.parquet"),
+                "test": ("NIILC-ECQA2015_test.xml", "data/NIILC-ECQA2015_test.xml", "**/test-*.parquet"),
+                "dev": (
+                    "NIILC-ECQA2015_dev.xml",
+                    "data/NIILC-ECQA2015_dev.xml",
+                    "**/dev-*.parquet",
+                    "**/validation-*.parquet",
+                ),
             },
-            ("niilc_qa", "niilc"),
+            ("niilc_qa",),
         ),
         "test",
         _read_niilc,

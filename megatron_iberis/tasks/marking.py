@@ -24,7 +24,7 @@ def mark_letter(row: Row, completion: str) -> Mark:
 
 def _find_letter(row: Row, text: str) -> str | None:
     letters = "|".join(re.escape(letter) for letter in row.letters)
-    alone = re.compile(rf"[\s(\[*]*({letters})(?=$|[)\].:,、。*\n]|\s*$|-|=)")
+    alone = re.compile(rf"[\s(\[*]*({letters})(?=[)\].:,、。*\n]|\s*$)", re.IGNORECASE)
     after = re.compile(rf"(?:{_SAID})({letters})(?![A-Za-z0-9])", re.IGNORECASE)
     for match in (alone.match(text), after.search(text)):
         if match:

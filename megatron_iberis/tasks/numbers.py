@@ -18,6 +18,7 @@ from decimal import Context, Decimal
 
 LONGEST = 100
 """Digits; what has more is no number."""
+_MOST_MARKERS = 20  # that are looked at, from the end: a text that repeats one for ever is no more work
 _EXACT = Context(prec=4 * LONGEST)
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
@@ -52,7 +53,7 @@ def find_number(text: str) -> Decimal | None:
         line = text[hashes.end() :].split("\n", 1)[0]
         if (number := _at_start(line)) is not None:
             return number
-    for marker in reversed(list(_MARKER.finditer(text))):
+    for marker in list(_MARKER.finditer(text))[: -_MOST_MARKERS - 1 : -1]:
         rest = text[marker.end() :].lstrip(" \t\n:=*、")
         end = _SENTENCE_END.search(rest)
         sentence = rest[: end.start()] if end else rest

@@ -55,6 +55,8 @@ class Place:
         places += [path for name in names for path in sorted(base.glob(f"*/{name}"))]
         for place in (*places, *([base] if own else [])):
             for pattern in self.splits[split]:
+                if pattern.startswith("*") and place == base and base.name not in names:
+                    continue  # any file would do, also of another set
                 if found := sorted(path for path in place.glob(pattern) if path.is_file()):
                     return found
         return []

@@ -80,7 +80,13 @@ def open_records(paths: Sequence[Path], header: Sequence[str] = ()) -> Records:
 
     InputError if a file cannot be read, is empty, or has a form that is not known.
     """
-    files = [_open(path, header) for path in paths]
+    return chained([_open(path, header) for path in paths], paths[0])
+
+
+def chained(files: Sequence[Records], path: Path) -> Records:
+    """One after another. InputError naming `path` if there are no rows."""
+    if not sum(map(len, files)):
+        raise InputError(f"{path} is empty: it must hold a row at least.")
     return files[0] if len(files) == 1 else _Chain(files)
 
 
@@ -89,8 +95,8 @@ def _open(path: Path, header: Sequence[str]) -> Records:
         ".jsonl": lambda: JsonLines(path),
         ".json": lambda: _open_json(path),
         ".parquet": lambda: _Rows(open_parquet(path), path),
-        ".csv": lambda: _open_table(path, header, ","),
-        ".tsv": lambda: _open_table(path, header, "\t"),
+        ".csv": lambda: read_table(decoded(path.read_bytes(), path), path, header),
+        ".tsv": lambda: read_table(decoded(path.read_bytes(), path), path, header, "\t"),
     }
     if path.suffix not in forms:
         raise InputError(f"{path} is not of a known form: use {', '.join(forms)}.")
@@ -98,10 +104,7 @@ def _open(path: Path, header: Sequence[str]) -> Records:
         raise InputError(f"{path} is a folder: name a file.")
     if not path.exists():
         raise InputError(f"{path} is not there: check the name.")
-    records = forms[path.suffix]()
-    if not len(records):
-        raise InputError(f"{path} is empty: it must hold a row at least.")
-    return records
+    return chained([forms[path.suffix]()], path)
 
 
 class _Chain:
@@ -179,9 +182,8 @@ def _parse(line: bytes, where: str) -> Any:
         raise InputError(f"{where}: not JSON ({error}): mend the line or take it out.") from None
 
 
-def read_text(path: Path) -> str:
+def decoded(content: bytes, path: Path) -> str:
     """The text of a file; InputError naming the line if it is not UTF-8."""
-    content = path.read_bytes()
     try:
         return content.removeprefix(_BYTE_ORDER_MARK).decode()
     except UnicodeDecodeError as error:
@@ -191,7 +193,7 @@ def read_text(path: Path) -> str:
 
 def _open_json(path: Path) -> Records:
     """A list of rows; or, as many name their .jsonl so, a row a line."""
-    text = read_text(path)
+    text = decoded(path.read_bytes(), path)
     if not text.strip():
         return _Rows([], path)
     try:
@@ -200,6 +202,8 @@ def _open_json(path: Path) -> Records:
         raise InputError(
             f"{path}:{error.lineno}: not JSON ({error.msg}): mend the file; a row a line is fine too, as .jsonl."
         ) from None
+    except RecursionError:
+        raise InputError(f"{path} holds lists within lists without an end: it is no list of rows, mend it.") from None
     return JsonLines(path) if rows is None else _Rows(rows, path, lines)
 
 
@@ -229,11 +233,11 @@ def _skip(text: str, at: int, over: str) -> int:
     return at
 
 
-def _open_table(path: Path, header: Sequence[str], delimiter: str) -> Records:
-    """.csv with its quotes; .tsv has none. A first row that is the header itself is left out."""
+def read_table(text: str, path: Path, header: Sequence[str] = (), delimiter: str = ",") -> Records:
+    """The rows of .csv, with its quotes, or of .tsv, which has none. A first row that is the header is left out."""
     quoting: Literal[0, 3] = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
     csv.field_size_limit(1 << 30)
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, quoting=quoting)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting)
     columns = [name.lower() for name in header]
     rows, lines, line = [], [], 1
     for cells in reader:

@@ -19,7 +19,7 @@ from megatron_iberis.errors import InputError
 from megatron_iberis.tasks.marking import mark_number, mark_number_strictly
 from megatron_iberis.tasks.place import Place
 from megatron_iberis.tasks.published import RecordTask
-from megatron_iberis.tasks.records import Record, read_text
+from megatron_iberis.tasks.records import Record, decoded
 from megatron_iberis.tasks.task import Mark, Row
 
 SIZES = {"simple-spelling": {"train": 200_000, "test": 256}, "spelling-bee": {"train": 80_000, "test": 256}}
@@ -124,7 +124,7 @@ def mark_spelling(row: Row, completion: str) -> Mark:
     return Mark(float(right or found == row.references[0]), found or None)
 
 
-_PLACE = Place("", {"words": ("words_alpha.txt",)}, ("spellingbee_words", "words"))
+_PLACE = Place("words", {"words": ("words_alpha.txt",)}, ("spellingbee_words",))
 
 
 def _open(name: str, letters: bool, split: str, root: str, size: int) -> RecordTask:
@@ -143,7 +143,7 @@ def _open(name: str, letters: bool, split: str, root: str, size: int) -> RecordT
 
 def _words(path: Path, held_out: bool) -> tuple[str, ...]:
     """The words of a split: a file's, one a line, that are letters from a to z alone."""
-    words = sorted({line.strip() for line in read_text(path).splitlines()} - {""})
+    words = sorted({line.strip() for line in decoded(path.read_bytes(), path).splitlines()} - {""})
     known = [word for word in words if word.isascii() and word.isalpha() and word.islower()]
     chosen = tuple(word for word in known if (zlib.crc32(word.encode()) % _HELD_OUT == 0) == held_out)
     if not chosen:

@@ -15,7 +15,7 @@ from megatron_iberis.tokenizer.chat import Message
 from tests.conftest import Corpus
 from tests.support.runs import SMALL
 
-WORDS = "the river runs down to a cold sea and no one knows why 川は 海へ 流れる 朝 夜".split()
+WORDS = ["the", "river", "runs", "down", "to", "a", "cold", "sea", "why", "川は", "海へ", "流れる", "夜"]
 
 
 def said(user: str, assistant: Any) -> list[Message]:
@@ -23,7 +23,7 @@ def said(user: str, assistant: Any) -> list[Message]:
 
 
 def conversations(count: int, seed: int = 0) -> list[list[Message]]:
-    """Of very different lengths: some have a word to learn, some fifty; some several turns, a call, a system message."""
+    """Of very different lengths, some with several turns, a call of the calculator, a system message."""
     draw, found = Random(seed), []
     for number in range(count):
         messages: list[Message] = []
