@@ -99,8 +99,8 @@ class Recipe:
         )
         require(
             counted or recipe.run.stage == "chat" or recipe.train.epochs == 0,
-            "train.epochs counts passes over conversations or pairs and there are none: give tasks.mixture or "
-            "preference.data, or train.steps.",
+            "train.epochs counts passes over conversations and tasks.mixture is empty: give one, or preference.data, "
+            "or train.steps.",
         )
         train = self.train
         if counted and not (train.steps or train.epochs):

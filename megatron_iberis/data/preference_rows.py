@@ -66,7 +66,7 @@ class PreferenceRows:
 
     def read(self, first: int, count: int) -> Rows:
         """The samples first .. first + count - 1, one a row."""
-        return self._rows([self._pairs_of(sample) for sample in range(first, first + count)])
+        return self._rows([self.pairs_of(sample) for sample in range(first, first + count)])
 
     def read_in_order(self, first: int, count: int) -> Rows:
         """The rows first .. first + count - 1 of the packing; those that there are not have no targets."""
@@ -79,12 +79,13 @@ class PreferenceRows:
     def locate(self, sample: int) -> list[Place]:
         """The file and line of each pair of a sample, the line as the number of a document from 0."""
         found = []
-        for number in self._pairs_of(sample):
+        for number in self.pairs_of(sample):
             file, _, line = self.pairs[number].where.rpartition(":")
             found.append(Place(file, 0, int(line) - 1, int(line) - 1))
         return found
 
-    def _pairs_of(self, sample: int) -> list[int]:
+    def pairs_of(self, sample: int) -> list[int]:
+        """The numbers in `pairs` of those in a sample."""
         epoch, place = divmod(sample, self.steps_per_epoch * self.batch)
         if place >= len(self.rows):
             return []

@@ -63,19 +63,22 @@ def open_pairs(recipe: Recipe) -> PreferenceInputs:
         )
     batch = recipe.train.batch_tokens // recipe.model.sequence_length
     tallies, val = {}, None
-    train, tallies["pairs"] = _open_rows(recipe, tokenizer, "data", batch)
+    train, tallies["pairs"] = open_pair_rows(recipe, tokenizer, "data", batch)
     if recipe.preference.val:
-        val, tallies["held_out_pairs"] = _open_rows(recipe, tokenizer, "val", 1)
+        val, tallies["held_out_pairs"] = open_pair_rows(recipe, tokenizer, "val", 1)
     if recipe.train.steps == 0:
         steps = recipe.train.epochs * train.steps_per_epoch
         recipe = replace(recipe, train=replace(recipe.train, steps=steps))
     return PreferenceInputs(recipe, tokenizer, train, val, tallies, start)
 
 
-def _open_rows(
+def open_pair_rows(
     recipe: Recipe, tokenizer: Tokenizer, setting: str, batch: int
 ) -> tuple[PreferenceRows, dict[str, Tally]]:
-    """The rows of preference.`setting`, `batch` to a step. Raises InputError when there is no pair for them."""
+    """The rows of preference.SETTING, `batch` to a step, and what became of each file's pairs.
+
+    Raises InputError when there is no pair for them.
+    """
     paths: Sequence[str] = getattr(recipe.preference, setting)
     length = recipe.model.sequence_length
     reader = PairReader(tokenizer, length, recipe.preference.over_long)

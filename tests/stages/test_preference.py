@@ -7,6 +7,7 @@ import math
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import torch
 from megatron_iberis.config import load_recipe
 from megatron_iberis.errors import InputError
 from megatron_iberis.stages.preference_inputs import open_pairs
+from megatron_iberis.stages.show import show
 from tests.conftest import Corpus
 from tests.support.preferring import WORDS, prefer, spelled_pairs, words_for, write_pairs
 from tests.support.processes import start
@@ -229,3 +231,18 @@ def test_deepspeed_and_bash_start_it(base: Path, tmp_path: Path, pairs: Path) ->
     said, _ = (process := start(*command)).communicate(timeout=240)
     assert process.returncode == 0, said
     assert len(log(run, "step")) == 2
+
+
+def test_data_show_marks_what_each_answer_says(
+    base: Path, tmp_path: Path, pairs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show(load_recipe("dpo_demo", words_for(base, tmp_path / "run", pairs)), 0, 18)
+    lines = capsys.readouterr().out.split("\n")
+    assert lines[0].startswith("pairs.jsonl: 40 pairs read, 0 dropped as equal, ")
+    marked = [
+        "".join(letter for letter, mark in zip(above, below, strict=False) if mark == "^")
+        for above, below in pairwise(lines)
+        if below and set(below) <= {"^", " "}
+    ]
+    answers = [pair[side] for pair in spelled_pairs(WORDS[:40]) for side in ("chosen", "rejected")]
+    assert sorted("".join(marked).split("<|assistant_end|>")) == sorted(["", *answers])
