@@ -1,4 +1,4 @@
-"""`python -m examples.sample --output FILE --conversations FOLDER`: either or both."""
+"""`python -m examples.sample --output FILE --conversations FOLDER --preferences FOLDER`: any of them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from examples.sample.conversations import ROWS, write_conversations
 from examples.sample.corpus import default_sample, write_corpus
+from examples.sample.preferences import write_preferences
 from megatron_iberis.command import Parser, path_argument, run
 
 
@@ -15,14 +16,18 @@ def main() -> None:
     parser = Parser(prog="python -m examples.sample", description=__doc__)
     parser.add_argument("--output", type=path_argument, help="the .jsonl file to write the texts to")
     parser.add_argument("--conversations", type=path_argument, help="the folder to write conversations to")
+    parser.add_argument("--preferences", type=path_argument, help="the folder to write pairs of answers to")
     parser.add_argument("--sample", type=path_argument, default=default_sample(), help="folder of sample documents")
     parser.add_argument("--seed", type=int, default=0, help="seed of the generated exercises")
     arguments = parser.parse_args()
-    if not arguments.output and not arguments.conversations:
-        parser.error("one of --output and --conversations is required")
+    if not (arguments.output or arguments.conversations or arguments.preferences):
+        parser.error("one of --output, --conversations and --preferences is required")
     if arguments.conversations:
         for language, size in write_conversations(Path(arguments.conversations), arguments.seed).items():
             print(f"{arguments.conversations}/{language}.jsonl: {ROWS:,} conversations, {size:,} bytes")
+    if arguments.preferences:
+        for name, count in write_preferences(Path(arguments.preferences), arguments.seed).items():
+            print(f"{arguments.preferences}/{name}.jsonl: {count:,} pairs")
     if arguments.output:
         _write_texts(arguments)
 

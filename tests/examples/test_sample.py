@@ -14,9 +14,11 @@ from examples.sample import english as en
 from examples.sample import japanese as ja
 from examples.sample.conversations import write_conversations
 from examples.sample.corpus import KINDS, read_sample, write_corpus
+from examples.sample.preferences import write_preferences
 from examples.sample.topics import documents as topic_documents
 from examples.sample.vocabulary import COUNTED_JA, GOODS_JA, WORDS
 from megatron_iberis.errors import InputError
+from megatron_iberis.tasks.preferences import open_preferences
 from megatron_iberis.tokenizer.chat import check_messages
 
 KEYS = {"text", "source", "kind", "language"}
@@ -365,6 +367,21 @@ def test_conversations_are_right_and_the_same_for_a_seed(tmp_path):
                 asked[question["content"]] += 1
                 check_answer(question["content"], answer["content"])
         assert len(asked) > 800
+
+
+def test_pairs_are_a_right_and_a_wrong_answer_and_held_out_prompts_are_no_others(tmp_path):
+    for folder in ("first", "second"):
+        assert write_preferences(tmp_path / folder) == {"train": 1200, "val": 240}
+    found = {}
+    for name in ("train", "val"):
+        path = tmp_path / "first" / f"{name}.jsonl"
+        assert path.read_bytes() == (tmp_path / "second" / f"{name}.jsonl").read_bytes()
+        found[name] = list(open_preferences(path))
+        for each in found[name]:
+            assert each.chosen != each.rejected
+            check_answer(each.prompt[0]["content"], each.chosen)
+    prompts = {name: {each.prompt[0]["content"] for each in pairs} for name, pairs in found.items()}
+    assert not prompts["train"] & prompts["val"]
 
 
 def check_answer(question, answer):

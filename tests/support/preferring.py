@@ -52,6 +52,7 @@ def words_for(start: Path, folder: Path, pairs: Path, **settings: str) -> list[s
         "run.start_from": str(start),
         "run.folder": str(folder),
         "preference.data": str(pairs),
+        "preference.val": "",
         **{name.replace("__", "."): value for name, value in settings.items()},
     }
     return [f"--{key}={value}" for key, value in chosen.items()]
