@@ -35,6 +35,11 @@ class RunFolder:
         return self.path / "log.jsonl"
 
     @property
+    def references(self) -> Path:
+        """Log-probabilities of answers under the weights that the run began with (training/references.py)."""
+        return self.path / "references"
+
+    @property
     def tensorboard(self) -> Path:
         return self.path / "tensorboard"
 

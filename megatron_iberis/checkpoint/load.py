@@ -12,13 +12,12 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 
 from megatron_iberis.checkpoint import files, verify
-from megatron_iberis.checkpoint.snapshot import STATES
 from megatron_iberis.checkpoint.weights import CheckpointWeights, TensorFiles
 from megatron_iberis.errors import InputError
 from megatron_iberis.parallel.agreement import gather_objects
 from megatron_iberis.parallel.node import ranks_on_this_node
 from megatron_iberis.sharding.layout import fill_pieces
-from megatron_iberis.sharding.state import TrainingState
+from megatron_iberis.sharding.state import ADAMW, TrainingState
 
 
 class Checkpoint(CheckpointWeights):
@@ -44,12 +43,12 @@ class Checkpoint(CheckpointWeights):
         """Fills the optimizer's state of this rank's flat tensors, whatever the layout that saved it was."""
         stored = TensorFiles(sorted(self.folder.glob("optimizer-*.safetensors")))
         for flat in state.layout:
-            parts = STATES["matrix" if flat.kind == "matrix" else "other"]
+            parts = state.parts_of(flat.kind)
             restored: dict[str, Any] = {}
             for part in parts:
                 restored[part] = torch.zeros_like(flat.tensor.detach())
                 fill_pieces(restored[part], flat.pieces, state.shards, _Part(stored, part))
-            if flat.kind != "matrix":
+            if parts == ADAMW:
                 restored["step"] = torch.tensor(float(self.optimizer_step), device=flat.tensor.device)
             state.optimizer[flat.tensor] = restored
 

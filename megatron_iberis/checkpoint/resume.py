@@ -14,8 +14,8 @@ from megatron_iberis.data.token_files.identity import is_other
 from megatron_iberis.errors import InputError
 from megatron_iberis.tokenizer import Tokenizer
 
-_REFUSED = ("model.", "train.batch_tokens", "train.seed")
-"""By which the weights have another shape, or a step's place in the data another meaning."""
+_REFUSED = ("model.", "train.batch_tokens", "train.seed", "optimizer.kind")
+"""By which weights or optimizer state have another form, or a step's place in the data another meaning."""
 _UNTOLD = (
     "run.folder",
     "run.resume",

@@ -1,8 +1,8 @@
 """Copies a run's state out of the training loop: the full tensors that this rank owns, in CPU memory of their own.
 
-What a checkpoint holds is decided here: fp32 master weights by canonical name; NAME.momentum for Muon's matrices,
-NAME.mean and NAME.square for the rest; the random state of rank 0's torch; the optimizer's own count of steps. No
-tensor is cut: a reader needs no layout.
+What a checkpoint holds is decided here: fp32 master weights by canonical name; NAME.momentum of what Muon trains,
+NAME.mean and NAME.square of what AdamW trains; the random state of rank 0's torch; the optimizer's own count of
+steps. No tensor is cut: a reader needs no layout.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from megatron_iberis.sharding.state import TrainingState
-
-STATES = {"matrix": ("momentum",), "other": ("mean", "square")}
+from megatron_iberis.sharding.state import ADAMW, MUON, TrainingState
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,8 @@ def take_snapshot(state: TrainingState, step: int) -> Snapshot:
     """The state as it is now, after `step` steps. Called by all ranks together."""
     weights: dict[str, torch.Tensor] = {}
     optimizer: dict[str, torch.Tensor] = {}
-    for kind, parts in STATES.items():
-        tensors = [flat.tensor for flat in state.layout if ("matrix" if flat.kind == "matrix" else "other") == kind]
+    for parts in (MUON, ADAMW):
+        tensors = [flat.tensor for flat in state.layout if state.parts_of(flat.kind) == parts]
         if not tensors:
             continue
         exchange = state.exchange(tensors, _numel)

@@ -5,6 +5,7 @@ from megatron_iberis.config.evaluation import EvaluationConfig
 from megatron_iberis.config.model import ModelConfig
 from megatron_iberis.config.optimizer import OptimizerConfig
 from megatron_iberis.config.parallel import ParallelConfig
+from megatron_iberis.config.preference import PreferenceConfig
 from megatron_iberis.config.recipe import Recipe, load_recipe, recipe_text, save_recipe
 from megatron_iberis.config.run import CheckpointConfig, RunConfig
 from megatron_iberis.config.tasks import SourceConfig, TasksConfig
@@ -17,6 +18,7 @@ __all__ = [
     "ModelConfig",
     "OptimizerConfig",
     "ParallelConfig",
+    "PreferenceConfig",
     "Recipe",
     "RunConfig",
     "SourceConfig",

@@ -10,8 +10,13 @@ from megatron_iberis.config.checks import AtLeast, AtMost, Below
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """Muon for the matrices inside the blocks, AdamW for embedding, head and convolutions."""
+    """Muon for the matrices inside the blocks, AdamW for embedding, head and convolutions; or AdamW for all."""
 
+    kind: Literal["muon", "adamw"] = "muon"
+    """"muon", with AdamW for what is no matrix of a block, or "adamw" for everything, at the one rate `lr`. Muon's
+    steps have full size however small the gradient is: take AdamW where the gradient fades away as it should."""
+    lr: Annotated[float, AtLeast(0)] = 1e-6
+    """The rate of "adamw", not scaled by the width; "muon" has the three that follow."""
     matrix_lr: Annotated[float, AtLeast(0)] = 0.02
     """Muon's learning rate; the convolutions take it too, scaled as AdamW's rates are."""
     embedding_lr: Annotated[float, AtLeast(0)] = 0.2
@@ -42,6 +47,8 @@ class OptimizerConfig:
     """What all rates are multiplied by at every step: finetuning goes on at a fraction of pretraining's."""
     warmup_steps: Annotated[int, AtLeast(0)] = 0
     """Steps over which all rates rise linearly from 0."""
+    warmup_fraction: Annotated[float, AtLeast(0), AtMost(1)] = 0.0
+    """The same as a share of the steps; the longer of the two holds."""
     warmdown_fraction: Annotated[float, AtLeast(0), AtMost(1)] = 0.2
     """Share of the steps, at the end, over which all rates fall linearly."""
     final_lr_fraction: Annotated[float, AtLeast(0), AtMost(1)] = 0.0

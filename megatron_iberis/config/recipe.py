@@ -26,6 +26,7 @@ from megatron_iberis.config.model import ModelConfig
 from megatron_iberis.config.optimizer import OptimizerConfig
 from megatron_iberis.config.overrides import Switch, Text, convert, insert, parse_overrides, plain, suggest
 from megatron_iberis.config.parallel import ParallelConfig
+from megatron_iberis.config.preference import PreferenceConfig
 from megatron_iberis.config.run import CheckpointConfig, RunConfig
 from megatron_iberis.config.tasks import TasksConfig
 from megatron_iberis.config.train import TrainConfig
@@ -58,6 +59,8 @@ class Recipe:
     """Token files and tokenizer."""
     tasks: TasksConfig = field(default_factory=TasksConfig)
     """Conversations."""
+    preference: PreferenceConfig = field(default_factory=PreferenceConfig)
+    """Pairs of answers."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     """Saving."""
     run: RunConfig = field(default_factory=RunConfig)
@@ -73,6 +76,7 @@ class Recipe:
             optimizer=self.optimizer.resolved(self.train.dtype),
             data=self.data.resolved(),
             tasks=self.tasks.resolved(),
+            preference=self.preference.resolved(),
             run=self.run.resolved(),
         )
         for section in fields(recipe):
@@ -87,17 +91,19 @@ class Recipe:
         recipe.checkpoint.check()
         recipe.run.check()
         check_deepspeed(recipe.deepspeed)
+        counted = bool(recipe.tasks.mixture or recipe.preference.data)
         require(
             not (self.train.dtype == "bf16" and self.parallel.zero_stage == 0),
             "ZeRO stage 0 keeps no fp32 master weights for bf16: set parallel.zero_stage to 1, 2 or 3, "
             "or train.dtype to fp32.",
         )
         require(
-            bool(recipe.tasks.mixture) or recipe.train.epochs == 0,
-            "train.epochs counts passes over conversations and tasks.mixture is empty: give one, or train.steps.",
+            counted or recipe.run.stage == "chat" or recipe.train.epochs == 0,
+            "train.epochs counts passes over conversations and tasks.mixture is empty: give one, or preference.data, "
+            "or train.steps.",
         )
         train = self.train
-        if recipe.tasks.mixture and not (train.steps or train.epochs):
+        if counted and not (train.steps or train.epochs):
             train = replace(train, epochs=1)
         return replace(recipe, train=replace(train, steps=train.horizon(model)))
 

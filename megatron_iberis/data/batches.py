@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import torch
@@ -36,6 +36,8 @@ class Batch:
     """
     weights: torch.Tensor | None = None
     """What each target counts in the loss, fp32 [B, T]; None: 1 each."""
+    more: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """What else an objective wants to be told of the rows, by name."""
 
     @classmethod
     def of(cls, rows: Rows) -> Batch:
@@ -43,12 +45,15 @@ class Batch:
         borders = rows.cu_seqlens
         documents = None if borders is None else torch.from_numpy(borders)
         weights = None if rows.weights is None else torch.from_numpy(rows.weights)
-        return cls(torch.from_numpy(rows.tokens), torch.from_numpy(rows.targets), documents, weights)
+        more = {name: torch.from_numpy(values) for name, values in rows.more.items()}
+        return cls(torch.from_numpy(rows.tokens), torch.from_numpy(rows.targets), documents, weights, more)
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on a device, but for the documents' borders, which are read on the CPU."""
         weights = None if self.weights is None else self.weights.to(device)
-        return replace(self, tokens=self.tokens.to(device), targets=self.targets.to(device), weights=weights)
+        more = {name: values.to(device) for name, values in self.more.items()}
+        tokens, targets = self.tokens.to(device), self.targets.to(device)
+        return replace(self, tokens=tokens, targets=targets, weights=weights, more=more)
 
 
 def micro_batches(source: SampleSource, plan: BatchPlan, first_step: int, last_step: int) -> Iterator[Batch]:

@@ -7,9 +7,9 @@ several sources.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,8 @@ class Rows:
     """Where a document begins, bool [B, T]; a row always begins one. None where documents are not kept apart."""
     weights: npt.NDArray[np.float32] | None = None
     """What each target counts in the loss, fp32 [B, T]; None: 1 each."""
+    more: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    """What else an objective wants to be told of the rows, by name."""
 
     @property
     def cu_seqlens(self) -> npt.NDArray[np.int32] | None:

@@ -8,12 +8,19 @@ from typing import Any
 
 import torch
 
-from megatron_iberis.model.parameters import Shard
+from megatron_iberis.model.parameters import Kind, Shard
 from megatron_iberis.parallel.groups import ParallelGroups
 from megatron_iberis.sharding.exchange import Exchange
 from megatron_iberis.sharding.layout import FlatTensor
 
 Cost = Callable[[tuple[int, ...]], float]
+MUON, ADAMW = ("momentum",), ("mean", "square")
+"""The names of what each optimizer keeps of a tensor, elementwise."""
+
+
+def muon_for_matrices(kind: Kind) -> tuple[str, ...]:
+    """What is kept of each kind of parameter where Muon takes the matrices."""
+    return MUON if kind == "matrix" else ADAMW
 
 
 @dataclass(frozen=True)
@@ -23,12 +30,14 @@ class TrainingState:
     layout: list[FlatTensor]
     """The flat tensors that the optimizer updates: the weights."""
     optimizer: MutableMapping[torch.Tensor, dict[str, Any]]
-    """The optimizer's state by flat tensor: `momentum` of matrices, `mean`, `square` and `step` of the rest."""
+    """The optimizer's state by flat tensor: `MUON` or `ADAMW`, which also has a `step`."""
     shards: dict[str, Shard]
     """This rank's shard of every parameter by canonical name."""
     groups: ParallelGroups
     replicated: bool
     """Every data-parallel rank holds everything: no ZeRO."""
+    parts_of: Callable[[Kind], tuple[str, ...]] = muon_for_matrices
+    """The names of what the optimizer keeps of a kind of parameter."""
     _exchanges: dict[tuple[Cost, tuple[int, ...]], Exchange] = field(default_factory=dict, init=False, repr=False)
 
     def exchange(self, tensors: Sequence[torch.Tensor], cost: Cost) -> Exchange:

@@ -87,8 +87,8 @@ def with_tokenizer(recipe: Recipe) -> Recipe:
         tokenizer = tokenizer_of(Path(recipe.run.start_from))
     else:
         raise InputError(
-            "run.start_from is not set: give the run or checkpoint whose model is to learn conversations, for "
-            "example --run.start_from runs/d20."
+            "run.start_from is not set: give the run or checkpoint whose model is to learn this, for example "
+            "--run.start_from runs/d20."
         )
     return replace(recipe, data=replace(recipe.data, tokenizer=str(tokenizer)))
 

@@ -18,7 +18,9 @@ def add_data(commands: argparse._SubParsersAction[Parser]) -> None:
         description="Prints rows of conversations as training sees them: what is trained on is coloured, or has ^ "
         "below it where there are no colours. Any --section.field value of the recipe may follow.",
     )
-    show.add_argument("recipe", help="sft_demo, sft_d12, sft_d20, mid_demo, mid_d12, mid_d20, or a .toml file")
+    show.add_argument(
+        "recipe", help="sft_demo, sft_d12, sft_d20, mid_demo, mid_d12, mid_d20, dpo_d20, or a .toml file"
+    )
     show.add_argument("-n", type=_count, default=3, metavar="N", help="rows to print (default: 3)")
     show.add_argument("--first", type=_count, default=0, metavar="ROW", help="the first one (default: 0)")
     show.set_defaults(run=_show, overrides=True)

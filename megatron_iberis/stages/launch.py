@@ -22,6 +22,7 @@ from megatron_iberis.resilience.failure import say_once
 from megatron_iberis.run_folder import RunFolder
 from megatron_iberis.stages.conversation_inputs import open_conversations
 from megatron_iberis.stages.inputs import open_inputs
+from megatron_iberis.stages.preference_inputs import open_pairs
 
 
 class Inputs(Protocol):
@@ -31,7 +32,11 @@ class Inputs(Protocol):
     def recipe(self) -> Recipe: ...
 
 
-_OPENED: dict[str, Callable[[Recipe], Inputs]] = {"pretrain": open_inputs, "finetune": open_conversations}
+_OPENED: dict[str, Callable[[Recipe], Inputs]] = {
+    "pretrain": open_inputs,
+    "finetune": open_conversations,
+    "preference": open_pairs,
+}
 """What a stage reads; it may fill in what of the recipe follows from that."""
 
 

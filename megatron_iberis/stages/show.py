@@ -1,4 +1,4 @@
-"""Rows of conversations, printed as training sees them: each token with whether it is learned.
+"""Rows of conversations or of pairs, printed as training sees them: each token with whether it is learned.
 
 In a terminal what is learned is green, what is only read is dim; elsewhere what is learned has ^ below it. A line has
 80 columns at most and breaks after each end of a line in the text, which is shown as \\n.
@@ -22,6 +22,7 @@ from megatron_iberis.data.conversations import Counts, with_total
 from megatron_iberis.monitor.console import visible
 from megatron_iberis.stages.conversation_inputs import open_rows, with_tokenizer
 from megatron_iberis.stages.inputs import open_tokenizer
+from megatron_iberis.stages.preference_inputs import open_pair_rows
 from megatron_iberis.tokenizer import Tokenizer
 
 COLUMNS = 80
@@ -45,8 +46,11 @@ def show(recipe: Recipe, first: int, count: int) -> None:
     """Prints the table of the sources and `count` samples of a run from `first` on. InputError as at its start."""
     recipe = with_tokenizer(recipe)
     tokenizer = open_tokenizer(recipe)
-    rows = open_rows(recipe, tokenizer)
     console = Console(highlight=False) if sys.stdout.isatty() else None
+    if recipe.preference.data:
+        _show_pairs(recipe, range(first, first + count), tokenizer, console)
+        return
+    rows = open_rows(recipe, tokenizer)
     for line in table(rows.conversations.counts):
         print(line)
     print(f"{rows}\n{rows.steps_per_epoch:,} steps of {rows.layout.batch:,} rows an epoch")
@@ -75,6 +79,24 @@ def _show_row(rows: ConversationRows, number: int, tokenizer: Tokenizer, console
     ids, learned = read.tokens[0, :filled].tolist(), [False, *(read.targets[0, :filled] >= 0).tolist()]
     if learned[-1]:  # the last target is no token of the row
         ids.append(int(read.targets[0, filled - 1]))
+    _show_ids(ids, learned, tokenizer, console)
+
+
+def _show_pairs(recipe: Recipe, samples: range, tokenizer: Tokenizer, console: Console | None) -> None:
+    """What became of each file's pairs, and both answers of those in some samples."""
+    batch = recipe.train.batch_tokens // recipe.model.sequence_length
+    rows, tallies = open_pair_rows(recipe, tokenizer, "data", batch)
+    for path, tally in tallies.items():
+        print(f"{Path(path).name}: {tally}")
+    print(f"{rows}\n{rows.steps_per_epoch:,} steps of {batch:,} rows an epoch")
+    for sample in samples:
+        for pair in (rows.pairs[number] for number in rows.pairs_of(sample)):
+            for name, answer in (("chosen", pair.chosen), ("rejected", pair.rejected)):
+                print(f"\nrow {sample}, {pair.where}, {name}: {answer.size:,} tokens, {answer.mask.sum():,} targets")
+                _show_ids(answer.ids.tolist(), [False] * answer.start + answer.mask.tolist(), tokenizer, console)
+
+
+def _show_ids(ids: Sequence[int], learned: Sequence[bool], tokenizer: Tokenizer, console: Console | None) -> None:
     for pieces in _conversations(ids, learned, tokenizer):
         for line in _lines(pieces):
             _print(line, console)

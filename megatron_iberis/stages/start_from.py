@@ -79,7 +79,12 @@ def find_start(recipe: Recipe, tokenizer: Tokenizer) -> Start | None:
             f"the model in {folder} has another tokenizer than {recipe.data.tokenizer}: train on token files made "
             f"with its own (--data.tokenizer {own}), or give another --run.start_from."
         )
-    warm = recipe.optimizer.start == "warm"
+    warm, kind = recipe.optimizer.start == "warm", recipe.optimizer.kind
+    if warm and not is_export(folder) and (kept := load_recipe(folder / RECIPE).optimizer.kind) != kind:
+        raise InputError(
+            f'{folder} has the state of {kept} and optimizer.kind is {kind}: set optimizer.start to "fresh", or '
+            f'optimizer.kind to "{kept}".'
+        )
     if warm and (is_export(folder) or _holds_weights_only(folder)):
         raise InputError(
             f'{folder} holds weights and no state of an optimizer: set optimizer.start to "fresh", or start from a '

@@ -77,8 +77,10 @@ class Engine:
         self.topology = DeepSpeedTopology(groups)
         self.deepspeed = self._start_deepspeed(model)
         layout = flat_layout(self.deepspeed.optimizer, by_name.values())
-        self.state = TrainingState(layout, self.optimizer.state, by_name, groups, recipe.parallel.zero_stage == 0)
-        self.optimizer.bind(self.state)
+        replicated = recipe.parallel.zero_stage == 0
+        optimizer = self.optimizer
+        self.state = TrainingState(layout, optimizer.state, by_name, groups, replicated, optimizer.parts_of)
+        optimizer.bind(self.state)
         if recipe.train.dtype == "bf16":
             # DeepSpeed made the fp32 master weights from the bf16 ones: give them their full precision.
             with torch.no_grad():

@@ -1,5 +1,8 @@
 """Muon for the matrices inside the blocks, AdamW for embedding, head and convolutions, under any ZeRO stage.
 
+Or AdamW for all, at one rate: Muon's steps have full size however small the gradient is, which is wrong where a
+gradient is meant to fade away.
+
 DeepSpeed reduces, clips by the global norm of the raw gradients, and hands over flat fp32 partitions. The
 elementwise parts of both optimizers work on those as they are; what needs whole matrices goes through
 an `Exchange`. DeepSpeed's own Muon is not used: it clips after the orthogonalisation, and takes a
@@ -16,13 +19,14 @@ import torch
 from torch.optim.adamw import adamw
 
 from megatron_iberis.config import OptimizerConfig
-from megatron_iberis.model.parameters import Shard
-from megatron_iberis.sharding.state import TrainingState
+from megatron_iberis.model.parameters import Kind, Shard
+from megatron_iberis.sharding.state import ADAMW, MUON, TrainingState, muon_for_matrices
 from megatron_iberis.training.muon import cost, muon_directions
 
 
 class IberisOptimizer(torch.optim.Optimizer):
-    """One group a kind of parameter: `matrix` (Muon), `embedding`, `unembedding`, `convolution` (AdamW).
+    """One group a kind of parameter: `matrix` (Muon, where config.kind is that), `embedding`, `unembedding`,
+    `convolution` (AdamW).
 
     Build it over the model's parameters, give it to `deepspeed.initialize`, then `bind` it to the layout that
     DeepSpeed made. State by flat tensor: `momentum` (Muon), or `mean`, `square` and `step` (AdamW).
@@ -38,6 +42,8 @@ class IberisOptimizer(torch.optim.Optimizer):
             "unembedding": config.unembedding_lr * scale,
             "convolution": config.matrix_lr * scale,
         }
+        if config.kind == "adamw":
+            rates = dict.fromkeys(rates, config.lr)
         groups = []
         for kind, rate in rates.items():
             parameters = [s.parameter for s in self.shards.values() if s.kind == kind]
@@ -48,6 +54,10 @@ class IberisOptimizer(torch.optim.Optimizer):
         self.should_step: Callable[[], bool] = lambda: True
         """Asked when DeepSpeed has reduced and clipped: False leaves weights and state exactly as they are."""
         self._training_state: TrainingState | None = None
+
+    def parts_of(self, kind: Kind) -> tuple[str, ...]:
+        """The names of the state that a kind of parameter has; AdamW has a `step` besides."""
+        return muon_for_matrices(kind) if self.config.kind == "muon" else ADAMW
 
     def bind(self, state: TrainingState) -> None:
         """Tells which pieces of which matrices the tensors hold that `step` will meet."""
@@ -71,7 +81,7 @@ class IberisOptimizer(torch.optim.Optimizer):
         for group in self.param_groups:
             if not group["params"]:
                 continue  # stage 3 fills one group at a time
-            if group["kind"] == "matrix":
+            if self.parts_of(group["kind"]) == MUON:
                 self._muon(group)
             else:
                 self._adamw(group)

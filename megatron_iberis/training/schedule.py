@@ -8,11 +8,13 @@ from megatron_iberis.config import OptimizerConfig
 def lr_multiplier(step: int, steps: int, config: OptimizerConfig) -> float:
     """What every rate is multiplied by at step 0 .. steps - 1.
 
-    Linear warm-up over `warmup_steps`, then 1, then linear over the last round(warmdown_fraction x steps)
-    steps towards `final_lr_fraction`, which the step after the last would reach.
+    Linear warm-up over `warmup_steps`, or round(warmup_fraction x steps) if that is more, then 1, then linear over
+    the last round(warmdown_fraction x steps) steps towards `final_lr_fraction`, which the step after the last would
+    reach.
     """
-    if step < config.warmup_steps:
-        return (step + 1) / config.warmup_steps
+    warmup = max(config.warmup_steps, round(config.warmup_fraction * steps))
+    if step < warmup:
+        return (step + 1) / warmup
     warmdown = round(config.warmdown_fraction * steps)
     if step <= steps - warmdown:
         return 1.0

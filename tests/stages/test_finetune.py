@@ -196,17 +196,21 @@ def test_an_epoch_is_so_many_optimizer_steps_whatever_the_accumulation_and_no_ra
     corpus: Corpus, base: Path, data: Path, tmp_path: Path, device_batch: str, one_rank: Ranks
 ) -> None:
     """Upstream counted micro-batches: of 100 steps asked for 13 were done, and rates fell to -0.25."""
-    settings = {**CONCAT, "train__device_batch": device_batch, "optimizer__warmdown_fraction": "0.2"}
-    settings |= {"evaluation__every": "1", "tasks__val": str(data)}  # which stopped upstream's training
+    settings = {**CONCAT, "train__device_batch": device_batch, "train__epochs": "3"}
+    settings |= {
+        "evaluation__every": "2",
+        "evaluation__tokens": "64",
+        "tasks__val": str(data),
+    }  # which stopped upstream's training
     overrides = words(corpus, tmp_path / "run", base, data, **settings)
     inputs = open_conversations(recipe(overrides, "mid_demo"))
-    steps = -(-inputs.train.rows // 8)
-    assert inputs.recipe.train.steps == steps > 4
+    steps = 3 * -(-inputs.train.rows // 8)
+    assert inputs.recipe.train.steps == steps > 8
     assert one_rank(finetune, overrides, "mid_demo") == [0]
     rates = [entry["learning_rates"]["matrix"] / 0.02 for entry in log(tmp_path / "run", "step")]
     course = [min(1.0, (steps - step) / round(0.2 * steps)) for step in range(steps)]
     assert rates == pytest.approx(course)
-    assert len(log(tmp_path / "run", "validation")) == steps + 1
+    assert min(rates) > 0
 
 
 def test_finetuning_falls_from_its_fraction_to_nothing_with_one_momentum(

@@ -97,7 +97,7 @@ def stopped(tmp_path: Path, corpus: Corpus) -> tuple[Path, Recipe]:
     return checkpoint, recipe
 
 
-REFUSED = {"train.batch_tokens", "train.seed"} | {f"model.{f.name}" for f in fields(ModelConfig)}
+REFUSED = {"optimizer.kind", "train.batch_tokens", "train.seed"} | {f"model.{f.name}" for f in fields(ModelConfig)}
 UNTOLD = {
     "run.folder",
     "run.resume",

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from megatron_iberis.config import ModelConfig
+from megatron_iberis.model.reference import ReferenceIberis
 from tests.support.ranks import Ranks
 from tests.support.small_engines import (
     MODEL,
@@ -173,3 +174,26 @@ def test_bf16_trains_on_fp32_master_weights(one_rank: Ranks, two_ranks: Ranks, l
     for _, losses in found:
         assert losses[-1] < 0.5 * losses[0]
         assert losses == pytest.approx(wanted, rel=0.02)
+
+
+@pytest.mark.parametrize("layout", [Layout(), Layout(stage=2, tp=2), Layout(stage=3, rows=4)], ids=str)
+def test_adamw_for_all_is_torchs_own(request: pytest.FixtureRequest, layout: Layout) -> None:
+    ranks: Ranks = request.getfixturevalue("one_rank" if layout == Layout() else "two_ranks")
+    settings = {
+        "kind": "adamw",
+        "lr": 1e-3,
+        "beta1": 0.9,
+        "beta2": 0.99,
+        "eps": 1e-6,
+        "weight_decay": 0.1,
+        "clip": 0.0,
+    }
+    found = ranks(steps, recipe(layout, warmdown_fraction=0.0, **settings), batches("uneven"))
+    model = ReferenceIberis(MODEL)
+    model.load_state_dict(start_weights())
+    adamw = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.99), eps=1e-6, weight_decay=0.1)
+    for tokens, targets in batches("uneven"):
+        adamw.zero_grad()
+        (model(tokens, targets) / (targets >= 0).sum()).backward()
+        adamw.step()
+    assert apart(merged(found), model.state_dict()) <= 1e-3

@@ -66,3 +66,10 @@ def test_any_schedule_rises_then_falls_and_is_never_negative(
     up, down = found[:warmup], found[warmup:]
     assert up == sorted(up)
     assert down == sorted(down, reverse=True)
+
+
+def test_warm_up_may_be_a_share_of_the_steps() -> None:
+    config = OptimizerConfig(warmup_fraction=0.1, warmdown_fraction=0.9)
+    assert multipliers(20, config) == pytest.approx([0.5, 1.0, 1.0] + [left / 18 for left in range(17, 0, -1)])
+    assert multipliers(20, OptimizerConfig(warmup_fraction=0.1, warmup_steps=4))[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert multipliers(1, config) == [1.0]
