@@ -32,7 +32,7 @@ from megatron_iberis.inference.steps import Chunk, RaggedStep
 class Engine:
     """See above. max_requests run at a time; memory_bytes: for keys and values, those of ended requests included.
 
-    vocabulary: ids below it may be chosen, by default all that the model has. capture: what records steps of one
+    context: tokens of a request at most, by default the model's. vocabulary: ids below it may be chosen, by default all that the model has. capture: what records steps of one
     token a request, to replay them; by default CUDA graphs on a GPU, and nothing on a CPU.
     """
 
@@ -45,10 +45,11 @@ class Engine:
         vocabulary: int = 0,
         poison: bool = False,
         capture: Capture | None = None,
+        context: int = 0,
     ) -> None:
         config = decoder.config
         tokens = memory_bytes // max(1, Memory.bytes_per_token(config, decoder.dtype))
-        self.decoder, self.context, self.prefill_tokens = decoder, config.sequence_length, prefill_tokens
+        self.decoder, self.context, self.prefill_tokens = decoder, context or config.sequence_length, prefill_tokens
         self.memory = Memory(config, tokens, max_requests, decoder.dtype, decoder.device, poison)
         if capture is None and decoder.device.type == "cuda":
             capture = cuda_graph
@@ -68,12 +69,13 @@ class Engine:
         sample: int = 0,
         forced: Forced = lambda token: (),
         score_prompt: bool = False,
+        score_from: int = 1,
     ) -> Request:
         """Queues a request for at most max_tokens ids, fewer where the context ends.
 
         sample: its number among those of the same prompt, which decides its draws together with the seed.
-        score_prompt: tells the log-probabilities of the prompt's tokens, too; max_tokens may then be 0. InputError
-        for a prompt that is empty, or for which there is no room in the context or the memory.
+        score_prompt: tells the log-probabilities of the prompt's tokens from number `score_from` (at least 1) on, too;
+        max_tokens may then be 0. InputError for a prompt that is empty, or for which there is no room in the context or the memory.
         """
         if not len(prompt):
             raise InputError("the prompt is empty: give at least one token.")
@@ -92,7 +94,8 @@ class Engine:
                 f"prompt and answer may come to {len(prompt) + max_tokens:,} tokens and the memory for keys and "
                 f"values holds {self.memory.tokens:,}: give it more, or ask for a shorter answer."
             )
-        request = Request(prompt, sampling.seeded(), sample, max_tokens, stop, forced, score_prompt)
+        first_scored = max(1, score_from) if score_prompt else len(prompt)
+        request = Request(prompt, sampling.seeded(), sample, max_tokens, stop, forced, first_scored)
         self._queue.append(request)
         return request
 
@@ -176,9 +179,8 @@ class Engine:
 
     def _best_prefix(self, request: Request) -> tuple[State | None, int, int]:
         """Whose keys and values to take over, and of how many tokens; and of how many, once they have been read."""
-        own = request.prompt[:-1]  # the last token is run in any case, for its logits
-        if request.score_prompt:  # every token's logits are wanted
-            return None, 0, 0
+        # The tokens whose logits are wanted are run in any case: the last one, and those before any that is scored.
+        own = request.prompt[: min(request.score_from, len(request.prompt)) - 1]
         best, length = self.kept.longest(own)
         promised = 0
         for other in self._running:
@@ -210,13 +212,14 @@ class Engine:
             elif budget > 0:
                 part = pending[:budget]
                 budget -= len(part)
-                wanted = len(part) if self._scored(request) else int(len(part) == len(pending))
+                end = state.length + len(part)
+                wanted = min(len(part), max(int(len(part) == len(pending)), end - request.score_from + 1))
                 reading.append((request, Chunk(part, state, wanted)))
         return answers + reading
 
     @staticmethod
     def _scored(request: Request) -> bool:
-        return request.score_prompt and request.reading
+        return request.score_from < len(request.prompt) and request.reading
 
     def _follow(self, request: Request, logits: torch.Tensor) -> list[Token]:
         """What follows from the logits [n, V] after a request's last n tokens that were run."""

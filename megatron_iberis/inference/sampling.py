@@ -57,6 +57,8 @@ class Sampling:
     """Decides the draws; None: one is to be drawn, by `seeded`."""
     logprobs: Annotated[int, AtLeast(0), AtMost(20)] = 0
     """How many of the likeliest tokens to report at each position, with their log-probabilities."""
+    report: tuple[int, ...] = ()
+    """Tokens whose log-probabilities to report at each position that is chosen."""
 
     def __post_init__(self) -> None:
         check_bounds("sampling", self, [f.name for f in fields(self) if getattr(self, f.name) is not None])
@@ -74,11 +76,15 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Choice:
-    """A token that was chosen, with the model's log-probability of it and of the likeliest ones, falling."""
+    """A token that was chosen, with the model's log-probability of it and of the likeliest ones, falling.
+
+    reported: log-probabilities of the tokens of `Sampling.report`, in their order.
+    """
 
     id: int
     logprob: float
     top: list[tuple[int, float]]
+    reported: tuple[float, ...] = ()
 
 
 def choose(
@@ -106,7 +112,10 @@ def choose(
     else:
         ids, weights = _candidates(adjusted, sampling)
         chosen = int(ids[_draw(weights, uniform(sampling.seed, sample, position))])
-    return _told(raw, normalizer, chosen, sampling.logprobs)
+    if outside := [i for i in sampling.report if not 0 <= i < raw.size]:
+        raise InputError(f"sampling.report names token {outside[0]}: the vocabulary ends with {raw.size - 1:,}.")
+    reported = tuple(float(raw[i] - normalizer) for i in sampling.report)
+    return replace(_told(raw, normalizer, chosen, sampling.logprobs), reported=reported)
 
 
 def score(logits: torch.Tensor, token: int, logprobs: int) -> Choice:
