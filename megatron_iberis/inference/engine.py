@@ -70,12 +70,13 @@ class Engine:
         forced: Forced = lambda token: (),
         score_prompt: bool = False,
         score_from: int = 1,
+        report: Sequence[int] = (),
     ) -> Request:
         """Queues a request for at most max_tokens ids, fewer where the context ends.
 
         sample: its number among those of the same prompt, which decides its draws together with the seed.
         score_prompt: tells the log-probabilities of the prompt's tokens from number `score_from` (at least 1) on, too;
-        max_tokens may then be 0. InputError for a prompt that is empty, or for which there is no room in the context or the memory.
+        max_tokens may then be 0. report: ids whose log-probabilities each choice tells. InputError for a prompt that is empty, or for which there is no room in the context or the memory.
         """
         if not len(prompt):
             raise InputError("the prompt is empty: give at least one token.")
@@ -86,7 +87,7 @@ class Engine:
                 f"the prompt has {len(prompt):,} tokens and the model's context {self.context:,}, of which one must "
                 "be left for the answer: shorten it."
             )
-        if outside := [i for i in (*prompt, *sampling.logit_bias) if not 0 <= i < self.vocabulary]:
+        if outside := [i for i in (*prompt, *report, *sampling.logit_bias) if not 0 <= i < self.vocabulary]:
             raise InputError(f"there is no token {outside[0]}: ids go from 0 to {self.vocabulary - 1:,}.")
         max_tokens = min(max_tokens, self.context - len(prompt))
         if len(prompt) + max_tokens > self.memory.tokens:
@@ -95,7 +96,7 @@ class Engine:
                 f"values holds {self.memory.tokens:,}: give it more, or ask for a shorter answer."
             )
         first_scored = max(1, score_from) if score_prompt else len(prompt)
-        request = Request(prompt, sampling.seeded(), sample, max_tokens, stop, forced, first_scored)
+        request = Request(prompt, sampling.seeded(), sample, max_tokens, stop, forced, first_scored, report)
         self._queue.append(request)
         return request
 
@@ -240,9 +241,8 @@ class Engine:
     def _extend(self, request: Request, logits: torch.Tensor) -> list[Token]:
         """Chooses a request's next token, and puts in what is forced after it."""
         ids, prompt = request.ids, len(request.prompt)
-        choice = choose(
-            logits[: self.vocabulary], request.sampling, request.sample, len(ids), ids[:prompt], ids[prompt:]
-        )
+        logits, before = logits[: self.vocabulary], (ids[:prompt], ids[prompt:])
+        choice = choose(logits, request.sampling, request.sample, len(ids), *before, request.report)
         tokens = [Token(choice.id, choice)]
         ids.append(choice.id)
         if choice.id in request.stop:

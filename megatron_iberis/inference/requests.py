@@ -36,9 +36,11 @@ class Request:
         stop: Sequence[int],
         forced: Forced,
         score_from: int,
+        report: Sequence[int],
     ) -> None:
         self.prompt, self.sampling, self.sample = np.array(prompt, dtype=np.int64), sampling, sample
         self.max_tokens, self.stop, self.forced = max_tokens, frozenset(stop), forced
+        self.report = report
         self.score_from = score_from
         """The first token of the prompt that is scored; behind its last one: none is."""
         self.prompt_choices: list[Choice] = []

@@ -57,8 +57,6 @@ class Sampling:
     """Decides the draws; None: one is to be drawn, by `seeded`."""
     logprobs: Annotated[int, AtLeast(0), AtMost(20)] = 0
     """How many of the likeliest tokens to report at each position, with their log-probabilities."""
-    report: tuple[int, ...] = ()
-    """Tokens whose log-probabilities to report at each position that is chosen."""
 
     def __post_init__(self) -> None:
         check_bounds("sampling", self, [f.name for f in fields(self) if getattr(self, f.name) is not None])
@@ -78,7 +76,7 @@ class Sampling:
 class Choice:
     """A token that was chosen, with the model's log-probability of it and of the likeliest ones, falling.
 
-    reported: log-probabilities of the tokens of `Sampling.report`, in their order.
+    reported: log-probabilities of the tokens that were asked for, in their order.
     """
 
     id: int
@@ -94,8 +92,9 @@ def choose(
     position: int,
     context: Sequence[int],
     generated: Sequence[int],
+    report: Sequence[int] = (),
 ) -> Choice:
-    """The next token from logits [V], of all ids that may be chosen.
+    """The next token from logits [V], of all ids that may be chosen. report: ids whose log-probabilities to tell, too.
 
     sample: which of several answers to one prompt, from 0. position: of the token; each of an answer has one of its
     own. context: ids of the prompt; generated: of the answer so far (for the penalties). `sampling` has a seed.
@@ -112,9 +111,7 @@ def choose(
     else:
         ids, weights = _candidates(adjusted, sampling)
         chosen = int(ids[_draw(weights, uniform(sampling.seed, sample, position))])
-    if outside := [i for i in sampling.report if not 0 <= i < raw.size]:
-        raise InputError(f"sampling.report names token {outside[0]}: the vocabulary ends with {raw.size - 1:,}.")
-    reported = tuple(float(raw[i] - normalizer) for i in sampling.report)
+    reported = tuple(float(raw[i] - normalizer) for i in report)
     return replace(_told(raw, normalizer, chosen, sampling.logprobs), reported=reported)
 
 

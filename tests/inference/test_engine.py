@@ -296,9 +296,8 @@ def test_a_scored_end_of_a_prompt_takes_over_what_is_known_of_its_beginning(firs
 
 
 def test_log_probabilities_of_named_tokens_are_reported() -> None:
-    sampling = Sampling(temperature=0, report=(5, 3))
     engine = engine_for()
-    request = engine.submit(sequence(9), sampling, 2)
+    request = engine.submit(sequence(9), GREEDY, 2, report=(5, 3))
     finish(engine)
     with torch.no_grad():
         whole = reference(shape("English"), random_weights(shape("English")))
