@@ -15,6 +15,7 @@ Not for several threads: whoever calls `step` calls everything.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -76,7 +77,8 @@ class Engine:
 
         sample: its number among those of the same prompt, which decides its draws together with the seed.
         score_prompt: tells the log-probabilities of the prompt's tokens from number `score_from` (at least 1) on, too;
-        max_tokens may then be 0. report: ids whose log-probabilities each choice tells. InputError for a prompt that is empty, or for which there is no room in the context or the memory.
+        max_tokens may then be 0. report: ids whose log-probabilities each choice tells. InputError for a prompt that
+        is empty, or for which there is no room in the context or the memory.
         """
         if not len(prompt):
             raise InputError("the prompt is empty: give at least one token.")
@@ -242,7 +244,10 @@ class Engine:
         """Chooses a request's next token, and puts in what is forced after it."""
         ids, prompt = request.ids, len(request.prompt)
         logits, before = logits[: self.vocabulary], (ids[:prompt], ids[prompt:])
-        choice = choose(logits, request.sampling, request.sample, len(ids), *before, request.report)
+        choice = choose(logits, request.sampling, request.sample, len(ids), *before)
+        if request.report:
+            reported = tuple(score(logits, i, 0).logprob for i in request.report)
+            choice = replace(choice, reported=reported)
         tokens = [Token(choice.id, choice)]
         ids.append(choice.id)
         if choice.id in request.stop:

@@ -74,15 +74,13 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Choice:
-    """A token that was chosen, with the model's log-probability of it and of the likeliest ones, falling.
-
-    reported: log-probabilities of the tokens that were asked for, in their order.
-    """
+    """A token that was chosen, with the model's log-probability of it and of the likeliest ones, falling."""
 
     id: int
     logprob: float
     top: list[tuple[int, float]]
     reported: tuple[float, ...] = ()
+    """Log-probabilities of ids that were asked for (`Engine.submit`), in their order."""
 
 
 def choose(
@@ -92,9 +90,8 @@ def choose(
     position: int,
     context: Sequence[int],
     generated: Sequence[int],
-    report: Sequence[int] = (),
 ) -> Choice:
-    """The next token from logits [V], of all ids that may be chosen. report: ids whose log-probabilities to tell, too.
+    """The next token from logits [V], of all ids that may be chosen.
 
     sample: which of several answers to one prompt, from 0. position: of the token; each of an answer has one of its
     own. context: ids of the prompt; generated: of the answer so far (for the penalties). `sampling` has a seed.
@@ -111,8 +108,7 @@ def choose(
     else:
         ids, weights = _candidates(adjusted, sampling)
         chosen = int(ids[_draw(weights, uniform(sampling.seed, sample, position))])
-    reported = tuple(float(raw[i] - normalizer) for i in report)
-    return replace(_told(raw, normalizer, chosen, sampling.logprobs), reported=reported)
+    return _told(raw, normalizer, chosen, sampling.logprobs)
 
 
 def score(logits: torch.Tensor, token: int, logprobs: int) -> Choice:
