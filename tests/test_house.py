@@ -17,12 +17,13 @@ PACKAGE = ROOT / "megatron_iberis"
 FLOORS = (
     {"errors", "_C"},
     {"kernels", "processes", "storage"},
-    {"config", "hub", "launcher", "tokenizer"},
+    {"config", "hub", "launcher", "sandbox", "tokenizer"},
+    {"tasks"},
     {"data", "parallel", "run_folder"},
     {"hardware", "model", "resilience", "text"},
     {"command", "monitor", "sharding"},
     {"checkpoint", "evaluation", "training"},
-    {"convert", "inference", "planner", "tasks"},
+    {"convert", "inference", "planner"},
     {"doctor", "report", "serving", "stages"},
     {"cli"},
 )
