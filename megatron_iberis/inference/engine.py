@@ -33,8 +33,9 @@ from megatron_iberis.inference.steps import Chunk, RaggedStep
 class Engine:
     """See above. max_requests run at a time; memory_bytes: for keys and values, those of ended requests included.
 
-    context: tokens of a request at most, by default the model's. vocabulary: ids below it may be chosen, by default all that the model has. capture: what records steps of one
-    token a request, to replay them; by default CUDA graphs on a GPU, and nothing on a CPU.
+    context: tokens of a request at most, by default the model's. vocabulary: ids below it may be chosen, by default
+    all that the model has. capture: what records steps of one token a request, to replay them; by default CUDA
+    graphs on a GPU, and nothing on a CPU.
     """
 
     def __init__(
@@ -76,9 +77,9 @@ class Engine:
         """Queues a request for at most max_tokens ids, fewer where the context ends.
 
         sample: its number among those of the same prompt, which decides its draws together with the seed.
-        score_prompt: tells the log-probabilities of the prompt's tokens from number `score_from` (at least 1) on, too;
-        max_tokens may then be 0. report: ids whose log-probabilities each choice tells. InputError for a prompt that
-        is empty, or for which there is no room in the context or the memory.
+        score_prompt: tells the log-probabilities of the prompt's tokens, too, from number `score_from` (1 or more)
+        on; max_tokens may then be 0. report: ids whose log-probabilities each choice tells. InputError for a prompt
+        that is empty, or for which there is no room in the context or the memory.
         """
         if not len(prompt):
             raise InputError("the prompt is empty: give at least one token.")

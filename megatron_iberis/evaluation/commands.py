@@ -1,0 +1,155 @@
+"""`iberis eval base|chat|harness`. None of them imports torch before it runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from megatron_iberis.command import Parser, path_argument
+from megatron_iberis.errors import InputError
+from megatron_iberis.inference.arguments import add_model_arguments
+
+if TYPE_CHECKING:
+    from megatron_iberis.evaluation.benchmark import Benchmark, Measure
+    from megatron_iberis.evaluation.opened import OpenedCheckpoint
+
+Openers = Mapping[str, "Callable[[], Benchmark]"]
+
+
+def add_eval(commands: argparse._SubParsersAction[Parser]) -> None:
+    """Adds `iberis eval` to the command line."""
+    group = commands.add_parser("eval", help="measure a model: CORE, Japanese tasks, bits per byte, chat tasks")
+    kinds = group.add_subparsers(required=True, metavar="WHAT")
+    base = kinds.add_parser("base", help="as a text goes on: CORE, the JA mean's tasks, bits per byte of texts")
+    _add_common(base, "core, ja, or names of their tasks (default: core ja)")
+    base.add_argument(
+        "--text",
+        action="append",
+        default=[],
+        metavar="LANGUAGE=PATH",
+        help="bits per byte of a token file or text files, for example ja=held_out.jsonl; may be given again",
+    )
+    base.set_defaults(run=_base)
+    chat = kinds.add_parser("chat", help="in conversation: ChatCORE's tasks and the Japanese ones")
+    _add_common(chat, "names of tasks, or chatcore (default: all there are)")
+    chat.set_defaults(run=_chat)
+    _add_harness(kinds)
+
+
+def _add_common(command: argparse.ArgumentParser, tasks: str) -> None:
+    add_model_arguments(command)
+    command.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help=tasks)
+    command.add_argument("--root", type=path_argument, default="", help="folder of the sets and the CORE bundle")
+    command.add_argument("--processes", type=int, default=1, help="each with the model (default: 1)")
+    command.add_argument("--batch", type=int, default=16, help="requests at a time in each (default: 16)")
+    command.add_argument("--output", type=path_argument, help="folder of results (default: in the run's folder)")
+    command.add_argument("--limit", type=int, default=0, help="items of each task at most (default: all)")
+    command.add_argument("--score-only", action="store_true", help="mark again what was answered, without the model")
+
+
+def _base(arguments: argparse.Namespace) -> None:
+    from megatron_iberis.evaluation.core import find_bundle, open_core
+    from megatron_iberis.evaluation.japanese import open_japanese
+    from megatron_iberis.evaluation.opened import OpenedCheckpoint
+    from megatron_iberis.evaluation.texts import TextRows
+
+    names = arguments.tasks or ([] if arguments.text else ["core", "ja"])
+    checkpoint = OpenedCheckpoint(arguments.checkpoint)
+    tokenizer, limit = checkpoint.tokenizer, arguments.limit
+    openers: dict[str, Callable[[], Benchmark]] = {}
+    japanese = open_japanese(arguments.root, tokenizer, limit=limit)
+    chosen = [name for name in names if name not in ("core", "ja", *japanese)]
+    if "core" in names or chosen:
+        find_bundle(arguments.root)
+        core = open_core(arguments.root, tokenizer, limit=limit)
+        known = ["core", "ja", *japanese, *core]
+        _refuse_unknown(chosen, known)
+        openers.update((name, core[name]) for name in core if "core" in names or name in names)
+    openers.update((name, japanese[name]) for name in japanese if "ja" in names or name in names)
+    for given in arguments.text:
+        language, equals, path = given.partition("=")
+        if not (language and equals and path):
+            raise InputError(f"--text {given!r} names no language and path: write it as ja=held_out.jsonl.")
+        context = checkpoint.recipe.model.sequence_length
+        openers[f"text-{language}"] = partial(TextRows, language, path, tokenizer, context, limit)
+    _evaluate("base", arguments, checkpoint, openers)
+
+
+def _chat(arguments: argparse.Namespace) -> None:
+    from megatron_iberis.evaluation.chat import CHAT_CORE, chat_names, check_chat_model, open_chat
+    from megatron_iberis.evaluation.opened import OpenedCheckpoint
+
+    every = chat_names()
+    names = [n for name in arguments.tasks or every for n in (CHAT_CORE if name == "chatcore" else [name])]
+    _refuse_unknown(names, ["chatcore", *every])
+    checkpoint = OpenedCheckpoint(arguments.checkpoint)
+    check_chat_model(checkpoint.recipe.run.stage, str(arguments.checkpoint))
+    openers = open_chat(arguments.root, checkpoint.tokenizer, names, arguments.limit)
+    _evaluate("chat", arguments, checkpoint, openers)
+
+
+def _refuse_unknown(names: Sequence[str], known: Sequence[str]) -> None:
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise InputError(f"there is no task {unknown[0]!r} to evaluate: choose among {', '.join(known)}.")
+
+
+def _evaluate(kind: str, arguments: argparse.Namespace, checkpoint: OpenedCheckpoint, openers: Openers) -> None:
+    """Opens the benchmarks, asks or marks, and tells of it."""
+    from megatron_iberis.evaluation import report
+    from megatron_iberis.evaluation.journal import EvaluationFolder
+    from megatron_iberis.evaluation.running import Model, mark_again, run_benchmarks
+
+    for name in ("batch", "processes"):
+        if getattr(arguments, name) < 1:
+            raise InputError(f"--{name} is {getattr(arguments, name)}: give 1 or more.")
+    benchmarks = [open_one() for open_one in openers.values()]
+    folder = EvaluationFolder(
+        Path(arguments.output) if arguments.output else checkpoint.default_output(kind),
+        settings := checkpoint.settings(kind, arguments.dtype, arguments.limit),
+    )
+    try:
+        print(f"{checkpoint.folder}, step {checkpoint.step}\n\n{report.HEADER}")
+
+        def finished(measure: Measure) -> None:
+            print(report.row(measure), flush=True)
+
+        if arguments.score_only:
+            measures = mark_again(benchmarks, folder, finished)
+        else:
+            model = Model(checkpoint.folder, arguments.dtype, arguments.device, arguments.batch, arguments.processes)
+            measures = run_benchmarks(benchmarks, folder, model, _show_progress, finished)
+        how: dict[str, Any] = {"batch": arguments.batch, "processes": arguments.processes}
+        path = folder.write_result(report.result(kind, settings, how, measures))
+    finally:
+        folder.close()
+    print("\n".join(["", report.FOOT, *report.summary_lines(report.summaries(measures)), f"\n{path}"]))
+
+
+def _show_progress(name: str, done: int, of: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{name} {done:,} of {of:,}" if done < of else "\r\033[K", end="", file=sys.stderr, flush=True)
+
+
+def _add_harness(kinds: argparse._SubParsersAction[Parser]) -> None:
+    command = kinds.add_parser("harness", help="with EleutherAI's lm-evaluation-harness (pip extra: eval)")
+    add_model_arguments(command)
+    command.add_argument("--tasks", nargs="+", required=True, metavar="NAME", help="as the harness names them")
+    command.add_argument("--include", type=path_argument, help="folder of more of its tasks (.yaml)")
+    command.add_argument("--fewshot", type=int, help="examples before each item (default: the task's)")
+    command.add_argument("--batch", type=int, default=16, help="requests at a time (default: 16)")
+    command.add_argument("--limit", type=int, help="items of each task at most (default: all)")
+    command.add_argument("--chat", action="store_true", help="each prompt as a conversation")
+    command.add_argument("--output", type=path_argument, help="folder for result.json and the items")
+    command.add_argument("--unsafe-code", action="store_true", help="allow tasks that run what the model writes")
+    command.set_defaults(run=_harness)
+
+
+def _harness(arguments: argparse.Namespace) -> None:
+    from megatron_iberis.evaluation.harness import run_harness
+
+    run_harness(arguments)
