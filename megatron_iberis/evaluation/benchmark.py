@@ -57,6 +57,8 @@ class Measure:
     """Mean over the right answers' kinds of the score on each: what a model that always says one thing can't lift."""
     finish: Mapping[str, float] = field(default_factory=dict)
     """Shares of the reasons why answers were over."""
+    beyond_context: int = 0
+    """Items with more tokens than the context that the model was trained on."""
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -91,10 +93,13 @@ class Measure:
             found |= {"centred": self.centred(), "at_chance": self.at_chance}
         more: dict[str, Any] = {"bits_per_byte": self.bits_per_byte, "bits_per_byte_error": self.bits_error}
         more |= {"balanced": self.balanced, "finish": dict(self.finish) or None}
+        more |= {"beyond_context": self.beyond_context or None}
         return found | {name: value for name, value in more.items() if value is not None} | dict(self.settings)
 
 
-def measure(benchmark: Benchmark, marks: Sequence[Marked], finishes: Sequence[str]) -> Measure:
+def measure(
+    benchmark: Benchmark, marks: Sequence[Marked], finishes: Sequence[str] = (), beyond_context: int = 0
+) -> Measure:
     """All marks together. finishes: the answers' reasons to be over."""
     scores = [mark.score for mark in marks if mark.score is not None]
     bits, bits_error = _bits_per_byte(marks)
@@ -109,6 +114,7 @@ def measure(benchmark: Benchmark, marks: Sequence[Marked], finishes: Sequence[st
         bits_error=bits_error,
         balanced=_balanced(marks) if benchmark.settings.get("balanced") else None,
         finish={name: count / counts.total() for name, count in sorted(counts.items())},
+        beyond_context=beyond_context,
         settings={name: value for name, value in benchmark.settings.items() if name != "balanced"},
     )
 

@@ -118,16 +118,22 @@ def _evaluate(kind: str, arguments: argparse.Namespace, checkpoint: OpenedCheckp
         def finished(measure: Measure) -> None:
             print(report.row(measure), flush=True)
 
+        context = checkpoint.recipe.model.sequence_length
         if arguments.score_only:
-            measures = mark_again(benchmarks, folder, finished)
+            measures = mark_again(benchmarks, folder, context, finished)
         else:
-            model = Model(checkpoint.folder, arguments.dtype, arguments.device, arguments.batch, arguments.processes)
+            how_to_ask = (arguments.dtype, arguments.device, arguments.batch, arguments.processes)
+            model = Model(checkpoint.folder, context, *how_to_ask)
             measures = run_benchmarks(benchmarks, folder, model, _show_progress, finished)
         how: dict[str, Any] = {"batch": arguments.batch, "processes": arguments.processes}
         path = folder.write_result(report.result(kind, settings, how, measures))
     finally:
         folder.close()
-    print("\n".join(["", report.FOOT, *report.summary_lines(report.summaries(measures)), f"\n{path}"]))
+    print(
+        "\n".join(
+            ["", report.FOOT, *report.notes(measures), *report.summary_lines(report.summaries(measures)), f"\n{path}"]
+        )
+    )
 
 
 def _show_progress(name: str, done: int, of: int) -> None:

@@ -123,6 +123,13 @@ def prompts_of(line: Line) -> list[tuple[int, ...]]:
     return [(*line["prompt"], *rest) for rest in line["continuations"]]
 
 
+def length_of(line: Line) -> int:
+    """Tokens of an item's longest question, with its answer."""
+    answers = [len(output.get("ids", ())) for output in line["output"]]
+    longest = max(len(rest) + answer for rest, answer in zip(line["continuations"], answers, strict=True))
+    return len(line["prompt"]) + longest
+
+
 def replies_of(line: Line) -> list[Reply]:
     """An item's replies."""
     return [Reply.from_json(fields) for fields in line["output"]]

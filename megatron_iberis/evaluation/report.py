@@ -33,6 +33,15 @@ def _cut(name: str) -> str:
     return name if len(name) < 34 else name[:32] + "…"
 
 
+def notes(measures: Sequence[Measure]) -> list[str]:
+    """What a reader of the table has to know."""
+    beyond = [f"{each.name} {each.beyond_context} of {each.n}" for each in measures if each.beyond_context]
+    if not beyond:
+        return []
+    more = f" and {len(beyond) - 3} tasks more" if len(beyond) > 3 else ""
+    return [f"longer than the model's context: {', '.join(beyond[:3])}{more}"]
+
+
 def summaries(measures: Sequence[Measure]) -> dict[str, dict[str, Any]]:
     """CORE, the JA mean and ChatCORE, as far as tasks of theirs were measured."""
     found = {

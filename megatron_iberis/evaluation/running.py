@@ -17,6 +17,7 @@ from megatron_iberis.evaluation.benchmark import Benchmark, Marked, Measure, mea
 from megatron_iberis.evaluation.journal import (
     EvaluationFolder,
     Line,
+    length_of,
     line_of,
     marked_of,
     marks_of,
@@ -34,9 +35,12 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True)
 class Model:
-    """What to ask. dtype, device: as in `load_model`; batch: requests at a time, in each process."""
+    """What to ask. context: tokens that it was trained on. dtype, device: as in `load_model`; batch: requests at a
+    time, in each process.
+    """
 
     checkpoint: Path
+    context: int
     dtype: str | None = None
     device: str | None = None
     batch: int = 16
@@ -76,7 +80,7 @@ def run_benchmarks(
     by_name, measures = {each.name: each for each in benchmarks}, {}
 
     def complete(name: str) -> None:
-        measures[name] = _measured(by_name[name], lines[name])
+        measures[name] = _measured(by_name[name], lines[name], model.context)
         finished(measures[name])
 
     for name in [each.name for each in benchmarks if not left[each.name]]:
@@ -96,6 +100,7 @@ def run_benchmarks(
 def mark_again(
     benchmarks: Sequence[Benchmark],
     folder: EvaluationFolder,
+    context: int,
     finished: Callable[[Measure], None] = lambda measure: None,
 ) -> list[Measure]:
     """Marks anew what was answered, without a model. InputError if items are missing or were asked something else."""
@@ -117,7 +122,7 @@ def mark_again(
             replies = replies_of(line)
             lines[item] = {**line, **marks_of(replies, benchmark.mark(item, replies))}
         folder.replace(benchmark.name, lines)
-        measures.append(_measured(benchmark, {item: lines[item] for item in range(len(benchmark))}))
+        measures.append(_measured(benchmark, {item: lines[item] for item in range(len(benchmark))}, context))
         finished(measures[-1])
     return measures
 
@@ -160,6 +165,8 @@ def _line(benchmark: Benchmark, item: int, replies: Sequence[Reply]) -> Line:
     return line_of(item, benchmark.ask(item), kept, benchmark.mark(item, kept))
 
 
-def _measured(benchmark: Benchmark, lines: dict[int, Line]) -> Measure:
-    marks: list[Marked] = [marked_of(lines[item]) for item in sorted(lines)]
-    return measure(benchmark, marks, [lines[item].get("finish", "") for item in sorted(lines)])
+def _measured(benchmark: Benchmark, lines: dict[int, Line], context: int) -> Measure:
+    ordered = [lines[item] for item in sorted(lines)]
+    marks: list[Marked] = [marked_of(line) for line in ordered]
+    beyond = sum(length_of(line) > context for line in ordered)
+    return measure(benchmark, marks, [line.get("finish", "") for line in ordered], beyond)
