@@ -18,7 +18,6 @@ from megatron_iberis.config import load_recipe
 from megatron_iberis.inference.bench import random_weights
 from megatron_iberis.inference.decoder import Decoder
 from megatron_iberis.inference.engine import Engine
-from megatron_iberis.inference.load import set_threads
 from megatron_iberis.inference.requests import Request
 from megatron_iberis.inference.sampling import Sampling
 
@@ -46,7 +45,6 @@ def main() -> None:
     arguments = parser.parse_args()
     config = load_recipe(arguments.recipe).model
     dtype = torch.bfloat16 if arguments.dtype == "bf16" else torch.float32
-    set_threads(arguments.dtype)
     with torch.inference_mode():
         decoder = Decoder(config, random_weights(config), dtype, body=arguments.dtype, head=arguments.dtype)
     generator = torch.Generator().manual_seed(0)

@@ -98,11 +98,16 @@ class Int8Matrix:
         group: int,
     ) -> None: ...
     def multiply(
-        self, x: npt.NDArray[np.float32], y: npt.NDArray[np.float32], threads: int, kernel: str = ""
+        self,
+        x: npt.NDArray[np.float32],
+        y: npt.NDArray[np.float32],
+        threads: int,
+        kernel: str = "",
+        relu_squared: bool = False,
     ) -> None:
         """Writes x [N, inputs] times the transposed weights to y [N, outputs], in at most so many threads.
 
-        kernel: one of int8_kernels(), "" for the best; all give the same bits."""
+        kernel: one of int8_kernels(), "" for the best; all give the same bits. relu_squared: of y, max(y, 0)^2."""
 
 def bf16_kernels() -> list[str]:
     """What this CPU can run of bf16_linear, the best last: "portable", "avx2", "avx512"."""
@@ -113,13 +118,31 @@ def bf16_linear(
     y: npt.NDArray[np.uint16],
     threads: int,
     kernel: str = "",
+    relu_squared: bool = False,
 ) -> None:
     """Writes x [N, I] times the transposed weight [O, I] to y [N, O], all bf16, in at most so many threads.
 
-    kernel: one of bf16_kernels(), "" for the best; all give the same bits (csrc/decode/bf16_linear.h)."""
+    kernel: one of bf16_kernels(), "" for the best; all give the same bits (csrc/decode/bf16_linear.h).
+    relu_squared: of y, max(y, 0)^2."""
 
 def best_fit(index: IndexReader, row_tokens: int) -> tuple[Int64s, npt.NDArray[np.uint32], int, int]:
     """Whole documents packed into rows (order/best_fit.h): starts [rows + 1], documents, cropped, padded tokens."""
+
+def convolution_step(
+    x: npt.NDArray[Any],
+    alpha: npt.NDArray[Any],
+    a: npt.NDArray[Any],
+    b: npt.NDArray[Any],
+    taps: npt.NDArray[Any],
+    inputs: npt.NDArray[Any],
+    slots: npt.NDArray[np.int64],
+    out: npt.NDArray[Any],
+    threads: int,
+) -> None:
+    """Writes SLC2's mixing of N tokens to out [N, E] (csrc/decode/convolution_step.h).
+
+    x, b: [N, E]; alpha: [N, H]; a: [N, E/H]; taps: [K, E]; inputs: [K-1, slots, E], which move on. All fp32, or all
+    bf16 as uint16."""
 
 def int8_kernels() -> list[str]:
     """What this CPU can run, the best last: "portable", "avx2", "avx512_vnni"."""
@@ -133,6 +156,9 @@ def permute_range(start: int, count: int, n: int, key: int) -> Int64s:
     """Images of the indices [start, start + count) under the permutation of [0, n) with this 64-bit key.
 
     The permutation is described in csrc/order/permutation.h."""
+
+def rms_norm(x: npt.NDArray[Any], out: npt.NDArray[Any], eps: float, threads: int) -> None:
+    """Writes x / sqrt(mean(x^2) + eps) of each row of x [N, D] to out; both fp32, or both bf16 as uint16."""
 
 def sample_offsets(
     first_sample: int, count: int, num_tokens: int, sequence_length: int, seed: int, shuffle: bool

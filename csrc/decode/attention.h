@@ -8,7 +8,7 @@
 
 #include <cstdint>
 
-#include "decode/bf16_linear.h"
+#include "decode/bf16.h"
 
 namespace iberis {
 
@@ -46,10 +46,5 @@ AttendChunk<T> avx2_attend_chunk();
 // out [requests, heads, size], in at most `threads` threads; fast: by the best instructions that this CPU has.
 template <typename T>
 void single_query_attention(const SingleQueries<T>& of, T* out, int threads, bool fast = true);
-
-inline float widened(float number) { return number; }
-inline float widened(uint16_t bf16) { return from_bf16(bf16); }
-inline void narrow(float number, float* to) { *to = number; }
-inline void narrow(float number, uint16_t* to) { *to = to_bf16(number); }
 
 }  // namespace iberis

@@ -13,6 +13,8 @@
 namespace iberis {
 namespace {
 
+#include "decode/eight.h"
+
 #include "decode/attention_chunk.h"
 
 }  // namespace

@@ -42,7 +42,7 @@ const std::vector<const Bf16Kernel*>& bf16_kernels() {
 }
 
 void bf16_linear(const uint16_t* weight, int64_t outputs, int64_t inputs, const uint16_t* x, int64_t rows, uint16_t* y,
-                 int threads, const Bf16Kernel& kernel) {
+                 int threads, const Bf16Kernel& kernel, bool squared) {
   const int64_t row_floats = Bf16Block{nullptr, nullptr, inputs, 0, 0}.row_floats();
   const float* wide = widened(x, rows, inputs, row_floats);
   const int64_t blocks = (outputs + kBf16Outputs - 1) / kBf16Outputs;
@@ -56,7 +56,10 @@ void bf16_linear(const uint16_t* weight, int64_t outputs, int64_t inputs, const 
         float out[kTile * kBf16Outputs];
         kernel.multiply({weight + first * inputs, wide + row * row_floats, inputs, width, count}, out);
         for (int r = 0; r < count; ++r) {
-          for (int o = 0; o < width; ++o) y[(row + r) * outputs + first + o] = to_bf16(out[r * kBf16Outputs + o]);
+          for (int o = 0; o < width; ++o) {
+            const float number = out[r * kBf16Outputs + o];
+            y[(row + r) * outputs + first + o] = to_bf16(squared ? relu_squared<uint16_t>(number) : number);
+          }
         }
       }
     }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "decode/bf16.h"
 #include "decode/pool.h"
 
 namespace iberis {
@@ -45,7 +46,7 @@ const std::vector<const Int8Kernel*>& int8_kernels() {
 }
 
 void int8_linear(const Int8Matrix& weight, const float* x, int64_t rows, float* y, int threads,
-                 const Int8Kernel& kernel) {
+                 const Int8Kernel& kernel, bool squared) {
   const std::vector<RowTile> tiles = quantized(x, rows, weight, kernel);
   const int64_t block_values = weight.groups() * weight.group * kBlock;
   const int64_t block_scales = weight.groups() * kBlock;
@@ -58,6 +59,7 @@ void int8_linear(const Int8Matrix& weight, const float* x, int64_t rows, float* 
       for (const RowTile& tile : tiles) {
         float out[kTile * kBlock];
         kernel.multiply(tile, weights, out);
+        if (squared) std::transform(out, out + tile.rows * kBlock, out, relu_squared<float>);
         for (int r = 0; r < tile.rows; ++r, to += weight.outputs) {
           std::memcpy(to, out + r * kBlock, width * sizeof(float));
         }

@@ -29,8 +29,8 @@ struct Int8Matrix {
 // Those that this CPU can run, the best one last.
 const std::vector<const Int8Kernel*>& int8_kernels();
 
-// x [rows, inputs] -> y [rows, outputs], in at most `threads` threads.
+// x [rows, inputs] -> y [rows, outputs], in at most `threads` threads; squared: y is then max(y, 0)^2.
 void int8_linear(const Int8Matrix& weight, const float* x, int64_t rows, float* y, int threads,
-                 const Int8Kernel& kernel);
+                 const Int8Kernel& kernel, bool squared = false);
 
 }  // namespace iberis

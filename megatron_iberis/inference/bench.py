@@ -23,9 +23,9 @@ from megatron_iberis.hardware.measure import peak_flops, read_bandwidth
 from megatron_iberis.inference.baselines import Recomputation, StepByStep
 from megatron_iberis.inference.decoder import Decoder
 from megatron_iberis.inference.engine import Engine
-from megatron_iberis.inference.load import set_threads
 from megatron_iberis.inference.sampling import Sampling
 from megatron_iberis.inference.state import Memory
+from megatron_iberis.kernels.cpu_threads import usable_cpus
 from megatron_iberis.model.reference import ReferenceIberis
 
 _RECOMPUTED = 3
@@ -85,18 +85,16 @@ def measure(
     reference: bool = True,
 ) -> Iterator[Speed]:
     """The speeds of each kind of weights and of the reference, one after the other as they come."""
+    if device.type == "cpu":
+        torch.set_num_threads(usable_cpus())
     for kind in kinds:
         dtype = torch.bfloat16 if kind == "bf16" else torch.float32
-        if device.type == "cpu":
-            set_threads(kind)
         with torch.inference_mode():
             decoder = Decoder(config, weights, dtype, device, body=kind, head=kind)
         for case in cases:
             yield _of_engine(decoder, kind, case)
         del decoder
         gc.collect()
-    if device.type == "cpu":
-        set_threads("fp32")
     for name, way in (("reference, step by step", StepByStep), ("reference, all again", Recomputation)):
         if reference:
             model = way(config, weights)

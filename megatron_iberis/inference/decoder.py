@@ -13,6 +13,7 @@ heads, D head size, V vocabulary, K kernel width.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,9 +22,15 @@ import torch.nn.functional as F
 
 from megatron_iberis.config import ModelConfig
 from megatron_iberis.inference.steps import Step
-from megatron_iberis.kernels.bf16_linear import bf16_linear
+from megatron_iberis.kernels.bf16_linear import MOST_ROWS, bf16_linear
+from megatron_iberis.kernels.cpu_threads import torch_threads
 from megatron_iberis.kernels.huge_pages import on_huge_pages
 from megatron_iberis.kernels.int8_linear import int8_linear, quantize
+from megatron_iberis.kernels.rms_norm import rms_norm
+
+_KINDS = {torch.bfloat16: "bf16"}
+_FEW_TOKENS = {"fp32": 0, "bf16": MOST_ROWS, "int8": 16}
+"""How many tokens of a step, at most, are multiplied by kernels of our own."""
 
 Linear = Callable[[torch.Tensor], torch.Tensor]
 """[N, inputs] -> [N, outputs]."""
@@ -52,7 +59,7 @@ class Layer:
 
     mixer: Attention | SLC2
     number: int
-    up: Linear  # [N, E] -> [N, mlp_hidden]
+    up: Linear  # [N, E] -> [N, mlp_hidden], relu squared
     down: Linear  # [N, mlp_hidden] -> [N, E]
 
 
@@ -75,10 +82,13 @@ class Decoder:
         self.config, self.dtype, self.device = config, dtype, torch.device(device)
         self.matrix_bytes = 0
         """What a step reads of the weights: all but the embedding, of which it looks up a few rows."""
+        # For so many tokens the products are our own, on a CPU, and threads of torch are in the way of our own pool:
+        # they spin for some milliseconds after each operation, on the cores that it needs.
+        self._few = min(_FEW_TOKENS[kept_as or _KINDS.get(dtype, "fp32")] for kept_as in (body, head))
 
-        def matrix(kept_as: str | None, *names: str) -> Linear:
+        def matrix(kept_as: str | None, *names: str, relu_squared: bool = False) -> Linear:
             joined = torch.cat([weights[f"{name}.weight"].to(torch.float32) for name in names])
-            return self._linear(joined, kept_as)
+            return self._linear(joined, kept_as, relu_squared)
 
         self.embedding = weights["transformer.wte.weight"].to(self.device, dtype)  # [V, E]
         self.head = matrix(head, "lm_head")  # [N, E] -> [N, V]
@@ -93,33 +103,36 @@ class Decoder:
             else:
                 names = ("x_proj", "B_proj", "A_proj", "alpha_proj")
                 taps = weights[f"{of}.attn.conv1d.weight"].to(self.device, dtype)
+                taps = taps.permute(2, 1, 0).contiguous().permute(2, 1, 0)  # as decoding reads them: tap by tap
                 mixer = SLC2(matrix(body, *(f"{of}.attn.{name}" for name in names)), taps, out)
-            up, down = (matrix(body, f"{of}.mlp.{name}") for name in ("c_fc", "c_proj"))
+            up, down = matrix(body, f"{of}.mlp.c_fc", relu_squared=True), matrix(body, f"{of}.mlp.c_proj")
             self.layers.append(Layer(mixer, numbers[type(mixer)], up, down))
             numbers[type(mixer)] += 1
 
-    def _linear(self, weight: torch.Tensor, kept_as: str | None) -> Linear:
+    def _linear(self, weight: torch.Tensor, kept_as: str | None, relu_squared: bool) -> Linear:
         if kept_as == "int8":
             packed = quantize(weight)
             self.matrix_bytes += packed.nbytes
-            return partial(int8_linear, weight=packed)
+            return partial(int8_linear, weight=packed, relu_squared=relu_squared)
         dtype = {None: self.dtype, "fp32": torch.float32, "bf16": torch.bfloat16}[kept_as]
         kept = weight.to(self.device, dtype)
         if self.device.type == "cpu":
             kept = on_huge_pages(kept)
         self.matrix_bytes += kept.nbytes
-        linear = bf16_linear if dtype == torch.bfloat16 else F.linear
-        if dtype == self.dtype:
-            return partial(linear, weight=kept)
-        return lambda x: linear(x.to(dtype), kept).to(x.dtype)
+        linear = partial(bf16_linear if dtype == torch.bfloat16 else _linear, weight=kept, relu_squared=relu_squared)
+        return linear if dtype == self.dtype else lambda x: linear(x.to(dtype)).to(x.dtype)
 
-    @torch.inference_mode()
     def __call__(self, tokens: torch.Tensor, step: Step, wanted: torch.Tensor | None = None) -> torch.Tensor:
         """The logits after each token: soft-capped, at least fp32, [N, V].
 
         tokens: int64 [N]; step: whose they are; it is given the tokens' keys, values and convolution inputs. wanted:
         numbers of the tokens whose logits are worked out, int64; by default all.
         """
+        alone = self.device.type == "cpu" and len(tokens) <= self._few
+        with torch.inference_mode(), torch_threads(1) if alone else nullcontext():
+            return self._run(tokens, step, wanted)
+
+    def _run(self, tokens: torch.Tensor, step: Step, wanted: torch.Tensor | None) -> torch.Tensor:
         angles = self._angles(step.positions)
         x = self._norm(F.embedding(tokens, self.embedding))  # [N, E]
         for layer in self.layers:
@@ -128,10 +141,10 @@ class Decoder:
                 x = x + self._attend(layer.mixer, layer.number, h, angles, step)
             else:
                 x = x + self._convolve(layer.mixer, layer.number, h, step)
-            x = x + layer.down(F.relu(layer.up(self._norm(x))).square())
+            x = x + layer.down(layer.up(self._norm(x)))
         x = self._norm(x if wanted is None else x[wanted])
         logits = _at_least_fp32(self.head(x))
-        return self.config.softcap * torch.tanh(logits / self.config.softcap)
+        return logits.div_(self.config.softcap).tanh_().mul_(self.config.softcap)
 
     def _attend(self, layer: Attention, number: int, h: torch.Tensor, angles: Angles, step: Step) -> torch.Tensor:
         heads, kv = self.config.heads, self.config.kv_heads
@@ -146,7 +159,7 @@ class Decoder:
         return layer.out(self._norm(y) if self.config.inner_norm else y)
 
     def _norm(self, x: torch.Tensor) -> torch.Tensor:
-        return F.rms_norm(x, (x.shape[-1],), eps=self.config.norm_eps)
+        return rms_norm(x, self.config.norm_eps)
 
     def _angles(self, positions: torch.Tensor) -> Angles:
         """(cos, sin) of position x base^(-2j / D), fp32 as in training, [N, 1, D/2]."""
@@ -154,6 +167,11 @@ class Decoder:
         exponent = torch.arange(0, size, 2, dtype=torch.float32, device=positions.device) / size
         theta = torch.outer(positions.to(torch.float32), 1.0 / self.config.rope_base**exponent).unsqueeze(1)
         return theta.cos(), theta.sin()
+
+
+def _linear(x: torch.Tensor, weight: torch.Tensor, relu_squared: bool) -> torch.Tensor:
+    y = F.linear(x, weight)
+    return y.relu_().square_() if relu_squared else y
 
 
 Angles = tuple[torch.Tensor, torch.Tensor]

@@ -44,18 +44,9 @@ def load_model(folder: str | Path, kind: Kind | None = None, device: str | None 
     dtype = torch.bfloat16 if kind == "bf16" else torch.float32
     recipe = checkpoint.recipe
     if place.type == "cpu":
-        set_threads(kind)
+        torch.set_num_threads(usable_cpus())
     with torch.inference_mode():
         decoder = Decoder(recipe.model, checkpoint.weights, dtype, place, body=kind, head=kind)
     loaded = LoadedModel(decoder, Tokenizer.load(checkpoint.tokenizer), recipe, checkpoint.step)
     checkpoint.close()
     return loaded
-
-
-def set_threads(kind: str) -> None:
-    """Gives torch, in this process, the threads that decoding with weights of this kind is quickest with on a CPU.
-
-    One beside the pool of int8 and bf16: torch's spin for some milliseconds after each operation, on the cores that
-    it needs. Large products in bf16 take them all nevertheless (`kernels.bf16_linear`).
-    """
-    torch.set_num_threads(usable_cpus() if kind == "fp32" else 1)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 
 from megatron_iberis.config import ModelConfig
+from megatron_iberis.kernels.huge_pages import empty_on_huge_pages
 
 
 def recovery_window(config: ModelConfig) -> int:
@@ -65,8 +66,7 @@ class Memory:
         head_size = config.width // config.heads
         rows = (attention, tokens + 2, config.kv_heads, head_size)
         # Pages of a CPU's memory that nothing was written to take no room.
-        self.keys = torch.empty(rows, dtype=dtype, device=device)
-        self.values = torch.empty(rows, dtype=dtype, device=device)
+        self.keys, self.values = (empty_on_huge_pages(rows, dtype, device) for _ in range(2))
         slots = (config.depth - attention, config.kernel - 1, requests + 1, config.width)
         self.inputs = torch.zeros(slots, dtype=dtype, device=device)
         self.tokens, self.requests = tokens, requests

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from megatron_iberis.inference.state import Memory, State
 from megatron_iberis.kernels.attention import causal_attention, single_query_attention
-from megatron_iberis.kernels.short_convolution import gated_short_convolution
+from megatron_iberis.kernels.short_convolution import gated_short_convolution, gated_short_convolution_step
 
 
 class Step(Protocol):
@@ -95,16 +95,21 @@ class RaggedStep:
         inputs = self.memory.inputs[layer]  # [K-1, slots, E]
         parts = []
         if count := self._singles:
-            mixed, tail = _mix(slice(count), 0, (x, alpha, a, b), taps, inputs[:, self._slots])
-            inputs[:, self._slots] = tail
-            parts.append(mixed[0])
+            parts.append(
+                gated_short_convolution_step(
+                    x[:count], alpha[:count], a[:count], b[:count], taps, inputs, self._slots
+                )
+            )
         for bounds, chunk in zip(self._bounds[count:], self.chunks[count:], strict=True):
             assert chunk.state.slot is not None
             slot = slice(chunk.state.slot, chunk.state.slot + 1)
-            mixed, tail = _mix(slice(*bounds), 1, (x, alpha, a, b), taps, inputs[:, slot])
+            own_x, own_alpha, own_a, own_b = (y[slice(*bounds)].unsqueeze(1) for y in (x, alpha, a, b))  # [T, 1, ...]
+            mixed, tail = gated_short_convolution(
+                own_x, own_alpha, own_a, own_b, taps, inputs[:, slot], return_tail=True
+            )
             inputs[:, slot] = tail
             parts.append(mixed[:, 0])
-        return torch.cat(parts)
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
     def commit(self) -> None:
         """The tokens have been run: the requests' states have seen them."""
@@ -141,15 +146,4 @@ class SingleTokenStep:
     def convolve(
         self, layer: int, x: torch.Tensor, alpha: torch.Tensor, a: torch.Tensor, b: torch.Tensor, taps: torch.Tensor
     ) -> torch.Tensor:
-        inputs = self.memory.inputs[layer]
-        mixed, tail = _mix(slice(None), 0, (x, alpha, a, b), taps, inputs[:, self.slots])
-        inputs.index_copy_(1, self.slots, tail)
-        return mixed[0]
-
-
-def _mix(
-    rows: slice, unsqueezed: int, of: tuple[torch.Tensor, ...], taps: torch.Tensor, before: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The convolution of some rows: 0: of one token a request, [1, B, ...]; 1: of one request's, [T, 1, ...]."""
-    x, alpha, a, b = (y[rows].unsqueeze(unsqueezed) for y in of)
-    return gated_short_convolution(x, alpha, a, b, taps, before, return_tail=True)
+        return gated_short_convolution_step(x, alpha, a, b, taps, self.memory.inputs[layer], self.slots)

@@ -7,7 +7,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+
+import torch
+
+
+@cache
+def default_threads() -> int:
+    """`usable_cpus` of this process, looked up once."""
+    return usable_cpus()
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Inside, torch's operations on a CPU take so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def usable_cpus(root: Path = Path("/")) -> int:

@@ -1,4 +1,4 @@
-"""Weights in memory of huge pages, for reading them is what decoding on a CPU waits for.
+"""Weights, keys and values in memory of huge pages, for reading them is what decoding on a CPU waits for.
 
 Each page of 4 KB costs a walk of the page tables, in a virtual machine of two: measured there, reading runs at half
 the speed. torch asks for no huge pages; numpy does, for arrays of 4 MB and more, so what is smaller shares one.
@@ -6,7 +6,9 @@ the speed. torch asks for no huge pages; numpy does, for arrays of 4 MB and more
 
 from __future__ import annotations
 
+import math
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -49,3 +51,10 @@ def on_huge_pages(tensor: torch.Tensor) -> torch.Tensor:
         return tensor.contiguous()
     place = _arena.take(tensor.nbytes).view(tensor.dtype).view(tensor.shape)
     return place.copy_(tensor)
+
+
+def empty_on_huge_pages(shape: Sequence[int], dtype: torch.dtype, device: torch.device | str) -> torch.Tensor:
+    """A tensor there, whose pages take no room before they are written to; on another device an ordinary one."""
+    if torch.device(device).type != "cpu":
+        return torch.empty(shape, dtype=dtype, device=device)
+    return _large_array(math.prod(shape) * dtype.itemsize).view(dtype).view(shape)

@@ -102,7 +102,9 @@ def test_any_ids_have_a_text_and_it_is_that_of_the_message(ids: list[int]) -> No
     told = text_of_ids(TOKENIZER, ids)
     assert not any(name in told for name in SPECIALS)
     kept = text_of(content_of(TOKENIZER, ids))
-    assert told in (kept, kept + "\ufffd")  # half a character at the end is no part of a message
+    # Half a character at the end is no part of a message; shown it is one U+FFFD, or one for each of its bytes.
+    assert told.startswith(kept)
+    assert told[len(kept) :] in ("", "\ufffd", "\ufffd\ufffd", "\ufffd\ufffd\ufffd")
     if not set(ids) & set(SPECIALS.values()):
         assert told == TOKENIZER.decode(ids)
 

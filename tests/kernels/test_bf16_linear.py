@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from megatron_iberis import _C
-from megatron_iberis.kernels.bf16_linear import MOST_ROWS, bf16_linear, native, reference
+from megatron_iberis.kernels.bf16_linear import MOST_ROWS, bf16_linear, native, portable, reference
 
 KERNELS = _C.bf16_kernels()
 SHAPES = [(1, 1), (4, 32), (5, 33), (3, 31), (64, 64), (7, 257), (160, 1024)]  # O, I
@@ -100,3 +100,14 @@ def test_wrong_arguments_are_told() -> None:
         bf16_linear(matrix(2, 41), matrix(4, 40))
     with pytest.raises(ValueError, match='no bf16 kernel "abacus"'):
         native.bf16_linear(matrix(2, 40), matrix(4, 40), kernel="abacus")
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_relu_squared_is_that_of_the_product(kernel: str) -> None:
+    weight, x = matrix(37, 70), matrix(5, 70)
+    x[3, 4] = float("nan")
+    expected = F.relu(native.bf16_linear(x, weight, kernel=kernel)).square()
+    found = native.bf16_linear(x, weight, kernel=kernel, relu_squared=True)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+    wide = portable.bf16_linear(x, weight, relu_squared=True)
+    torch.testing.assert_close(wide, expected, rtol=2e-2, atol=1e-2, equal_nan=True)

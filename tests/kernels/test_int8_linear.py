@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -278,3 +279,14 @@ def test_threads_without_work_take_no_time() -> None:
     time.sleep(0.5)
     assert time.process_time() - before < 0.1
     assert_near_reference(native.int8_linear(x, weight, threads=4), x, weight)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_relu_squared_is_that_of_the_product(kernel: str) -> None:
+    weight, x = quantize(matrix(37, 70)), matrix(5, 70)
+    x[3, 4] = float("nan")
+    expected = F.relu(native.int8_linear(x, weight, kernel=kernel)).square()
+    found = native.int8_linear(x, weight, kernel=kernel, relu_squared=True)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+    wide = portable.int8_linear(x, weight, relu_squared=True)
+    torch.testing.assert_close(wide, expected, rtol=1e-4, atol=1e-2, equal_nan=True)

@@ -8,7 +8,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from megatron_iberis.kernels.short_convolution import gated_short_convolution, reference
+from megatron_iberis.kernels.short_convolution import (
+    gated_short_convolution,
+    gated_short_convolution_step,
+    native,
+    portable,
+    reference,
+)
 
 
 def inputs(
@@ -132,3 +138,61 @@ def test_the_tail_is_the_convolution_s_last_inputs() -> None:
 def test_gradients_reach_back_through_the_tail() -> None:
     tensors = [x.detach().double().requires_grad_() for x in inputs(6, 3, heads=2, size=2)]
     assert torch.autograd.gradcheck(lambda *x: tuple(parts_of(list(x), [1, 2, 3])), tensors)
+
+
+STEPS = [native.gated_short_convolution_step, portable.gated_short_convolution_step]
+ROUNDING = {torch.float32: 1e-6, torch.bfloat16: 2e-2}
+
+
+@pytest.mark.parametrize("dtype", ROUNDING)
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize(("heads", "size"), [(3, 8), (2, 64), (2, 5), (1, 17)])
+@pytest.mark.parametrize("kernel", [1, 2, 3, 5])
+def test_token_by_token_equals_the_whole(kernel: int, heads: int, size: int, step: Any, dtype: torch.dtype) -> None:
+    """Of two sequences in slots of their own; what lies in other slots, NaN, is neither read nor changed."""
+    *tensors, weight = (x.detach() for x in inputs(9, kernel, dtype, heads, size))
+    expected, tail = gated_short_convolution(*tensors, weight, return_tail=True)
+    kept = torch.full((kernel - 1, 4, heads * size), float("nan"), dtype=dtype)
+    slots = torch.tensor([3, 1])
+    kept[:, slots] = 0
+    for time in range(9):
+        found = step(*(x[time] for x in tensors), weight, kept, slots)
+        torch.testing.assert_close(found, expected[time], rtol=ROUNDING[dtype], atol=ROUNDING[dtype])
+    torch.testing.assert_close(kept[:, slots], tail, rtol=ROUNDING[dtype], atol=ROUNDING[dtype])
+    assert kept[:, [0, 2]].isnan().all()
+
+
+def test_a_token_of_a_row_of_projections_gives_the_same_bits_alone_and_in_any_number_of_threads() -> None:
+    row = torch.randn(70, 2 * 128 + 64 + 2, generator=torch.Generator().manual_seed(0))
+    x, b, a, alpha = row.split((128, 128, 64, 2), dim=-1)
+    weight, before = torch.randn(128, 1, 3), torch.randn(2, 70, 128)
+    slots = torch.randperm(70)
+
+    def found(some: slice, threads: int) -> torch.Tensor:
+        of = (y[some] for y in (x, alpha, a, b))
+        return native.gated_short_convolution_step(*of, weight, before.clone(), slots[some], threads)
+
+    together = found(slice(None), 2)
+    assert torch.equal(torch.cat([found(slice(i, i + 1), 1) for i in range(70)]), together)
+    assert torch.equal(found(slice(None), 5), together)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1.0, 30.0, 1e4, 1e30])
+def test_gates_are_right_for_numbers_of_any_size(size: float) -> None:
+    """SiLU far below and far above zero, where e^x vanishes or would overflow."""
+    x = torch.linspace(-1, 1, 4096, dtype=torch.float64) * size
+    b, a, alpha = torch.ones(1, 4096), torch.zeros(1, 4096), torch.zeros(1, 1)
+    weight, before = torch.tensor([1.0, 0.0]).expand(4096, 1, 2), x.float()[None, None]
+    found = gated_short_convolution_step(b, alpha, a, b, weight, before.clone(), torch.tensor([0]))
+    torch.testing.assert_close(found[0].double(), F.silu(x.float().double()), rtol=1e-6, atol=1e-36)
+
+
+def test_wrong_arguments_of_a_step_are_told() -> None:
+    row = torch.zeros(2, 8)
+    arguments = [row, torch.zeros(2, 2), torch.zeros(2, 4), row, torch.zeros(8, 1, 3), torch.zeros(2, 3, 8)]
+    with pytest.raises(ValueError, match="no such slot"):
+        gated_short_convolution_step(*arguments, torch.tensor([0, 3]))
+    with pytest.raises(ValueError, match=r"an array must be \[2, 8\]"):
+        gated_short_convolution_step(row[:1], *arguments[1:], torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match=r"inputs \[K-1, slots, E\]"):
+        gated_short_convolution_step(*arguments[:5], torch.zeros(1, 3, 8), torch.tensor([0, 1]))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
 import torch
 
 from megatron_iberis import _C
-from megatron_iberis.kernels.cpu_threads import usable_cpus
+from megatron_iberis.kernels.arrays import array
+from megatron_iberis.kernels.cpu_threads import default_threads
 
 NAME = "native"
 
@@ -30,17 +30,8 @@ def single_query_attention(
     """
     out = torch.empty(q.shape, dtype=q.dtype)
     first, count = (np.asarray(x, dtype=np.int64) for x in (starts, lengths))
+    q, keys, values = (x.contiguous() for x in (q, keys, values))
     _C.single_query_attention(
-        _array(q), _array(keys), _array(values), first, count, _array(out), threads or _threads(), fast
+        array(q), array(keys), array(values), first, count, array(out), threads or default_threads(), fast
     )
     return out
-
-
-def _array(x: torch.Tensor) -> np.ndarray:
-    x = x.detach().contiguous()
-    return (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()
-
-
-@cache
-def _threads() -> int:
-    return usable_cpus()

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from functools import cache
-
-import numpy as np
 import torch
 
 from megatron_iberis import _C
-from megatron_iberis.kernels.cpu_threads import usable_cpus
+from megatron_iberis.kernels.arrays import array
+from megatron_iberis.kernels.cpu_threads import default_threads
 
 NAME = _C.bf16_kernels()[-1]
 
 
-def bf16_linear(x: torch.Tensor, weight: torch.Tensor, threads: int = 0, kernel: str = "") -> torch.Tensor:
+def bf16_linear(
+    x: torch.Tensor, weight: torch.Tensor, threads: int = 0, kernel: str = "", relu_squared: bool = False
+) -> torch.Tensor:
     """x: [N, I]; weight: [O, I], contiguous -> [N, O].
 
     threads: at most so many, by default as many as this process may use; kernel: one of `_C.bf16_kernels()`, by
     default the best. Neither changes a bit of the result.
     """
     y = torch.empty(x.shape[0], weight.shape[0], dtype=torch.bfloat16)
-    _C.bf16_linear(_bits(weight), _bits(x.contiguous()), _bits(y), threads or _threads(), kernel)
+    _C.bf16_linear(array(weight), array(x.contiguous()), array(y), threads or default_threads(), kernel, relu_squared)
     return y
-
-
-def _bits(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().view(torch.uint16).numpy()
-
-
-@cache
-def _threads() -> int:
-    return usable_cpus()

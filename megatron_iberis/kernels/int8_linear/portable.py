@@ -11,7 +11,7 @@ NAME = "portable"
 _PART = 1 << 24  # weights that are wide at a time
 
 
-def int8_linear(x: torch.Tensor, weight: Int8Weight) -> torch.Tensor:
+def int8_linear(x: torch.Tensor, weight: Int8Weight, relu_squared: bool = False) -> torch.Tensor:
     """x: [N, I] -> [N, O] of x's type, in whose precision the weights are taken."""
     outputs, inputs = weight.shape
     blocks = max(1, _PART // max(1, BLOCK * inputs))
@@ -20,4 +20,5 @@ def int8_linear(x: torch.Tensor, weight: Int8Weight) -> torch.Tensor:
         some, rows = slice(first, first + blocks), min(blocks * BLOCK, outputs - first * BLOCK)
         part = Int8Weight(weight.values[some], weight.scales[some], (rows, inputs))
         parts.append(F.linear(x.detach(), part.dequantized().to(x.dtype)))
-    return torch.cat(parts, dim=1) if parts else x.new_empty(x.shape[0], 0)
+    y = torch.cat(parts, dim=1) if parts else x.new_empty(x.shape[0], 0)
+    return y.relu_().square_() if relu_squared else y

@@ -1,4 +1,7 @@
-"""SLC2's mixing: gate, short causal convolution, second gate (`gated_short_convolution`)."""
+"""SLC2's mixing: gate, short causal convolution, second gate (`gated_short_convolution`).
+
+`gated_short_convolution_step` is that of one token of each of several sequences.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from typing import Literal, TypeAlias, overload
 
 import torch
 
+from megatron_iberis.kernels.short_convolution import native
 from megatron_iberis.kernels.short_convolution import portable as implementation
 
 Before: TypeAlias = torch.Tensor | Callable[[torch.Tensor], torch.Tensor]
@@ -60,3 +64,22 @@ def gated_short_convolution(
     """
     mixed, tail = implementation.gated_short_convolution(x, alpha, a, b, weight, before, positions)
     return (mixed, tail) if return_tail else mixed
+
+
+def gated_short_convolution_step(
+    x: torch.Tensor,
+    alpha: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    weight: torch.Tensor,
+    inputs: torch.Tensor,
+    slots: torch.Tensor,
+) -> torch.Tensor:
+    """What `gated_short_convolution` gives for the next token of each of N sequences, without gradients.
+
+    x, b: [N, E]; alpha: [N, H]; a: [N, E/H]; weight: [E, 1, K]; inputs: [K-1, slots, E], each sequence's last inputs
+    in its slot, which move on by one, in place; slots: int64 [N], no two the same. Returns [N, E]. On a CPU a token's
+    result is the same bits whatever the others and the number of threads.
+    """
+    chosen = native if x.is_cpu and x.dtype in (torch.float32, torch.bfloat16) else implementation
+    return chosen.gated_short_convolution_step(x, alpha, a, b, weight, inputs, slots)

@@ -28,6 +28,22 @@ def gated_short_convolution(
     return b * F.silu(_causal_convolution(padded, weight, positions)), padded[u.shape[0] :]
 
 
+def gated_short_convolution_step(
+    x: torch.Tensor,
+    alpha: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    weight: torch.Tensor,
+    inputs: torch.Tensor,
+    slots: torch.Tensor,
+) -> torch.Tensor:
+    """x, b [N, E], alpha [N, H], a [N, E/H], inputs [K-1, slots, E], slots int64 [N] -> [N, E]."""
+    x, alpha, a, b = (y.unsqueeze(0) for y in (x, alpha, a, b))
+    mixed, tail = gated_short_convolution(x, alpha, a, b, weight, inputs[:, slots], None)
+    inputs.index_copy_(1, slots, tail)
+    return mixed[0]
+
+
 def _causal_convolution(padded: torch.Tensor, weight: torch.Tensor, positions: torch.Tensor | None) -> torch.Tensor:
     """Depthwise over the first dimension: z[t] = sum_j w[j] padded[t + j]. [K-1 + T, B, E] -> [T, B, E].
 
