@@ -1,5 +1,7 @@
 """The Hugging Face Hub: the published data sets by name, how to fetch one (resumable, verified), how to send a model.
 
+A few small sets are on no Hub: their files are fetched from where their authors have them, at one commit for good.
+
 * All files of a set come from one revision, which `source.json` beside them keeps: a download that was stopped goes
   on with that one, even if the set has changed since.
 * Every file is compared with the hash that the Hub gives for it; one that differs is fetched once more.
@@ -19,12 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from megatron_iberis.errors import InputError
-from megatron_iberis.storage.atomic import write_json
+from megatron_iberis.storage.atomic import write_atomic, write_json
 from megatron_iberis.storage.hashing import hash_file
 from megatron_iberis.storage.refusals import check_writable
 
 SOURCE_FILE = "source.json"
 _DATA = ("*.parquet", "*.jsonl", "*.json", "*.csv", "*.tsv", "*.zip", "*.gz", "*.zst")
+
+
+GITHUB = "https://raw.githubusercontent.com"
 
 
 @dataclass(frozen=True)
@@ -34,8 +39,13 @@ class PublishedSet:
     repository: str
     what: str
     files: tuple[str, ...] = _DATA
+    commit: str = ""
+    """Of a repository on GitHub: the one from which `pinned` are fetched."""
+    pinned: tuple[tuple[str, str], ...] = ()
+    """(path in that repository, git's sha1 of the content) each."""
 
 
+_JGLUE = "6f071c09316baae89c3d083a90985b4b1cb9968c"
 SETS = {
     "finedataset-13b-jpen": PublishedSet(
         "RikkaBotan/FineDataset_13B_JpEn", "pretraining text, Japanese and English", ("*.parquet",)
@@ -44,7 +54,7 @@ SETS = {
         "karpathy/fineweb-edu-100b-shuffle", "pretraining text, English", ("shard_*.parquet",)
     ),
     "smoltalk": PublishedSet("HuggingFaceTB/smol-smoltalk", "conversations, English"),
-    "smoltalk-ja": PublishedSet("RikkaBotan/FineDataset_SFT", "conversations, Japanese"),
+    "smoltalk-ja": PublishedSet("RikkaBotan/Cute_Synthetic_smoltalk_jp_sft", "conversations, Japanese"),
     "arc": PublishedSet("allenai/ai2_arc", "evaluation: ARC-Easy and ARC-Challenge"),
     "mmlu": PublishedSet("cais/mmlu", "evaluation: MMLU, with its auxiliary training set"),
     "gsm8k": PublishedSet("openai/gsm8k", "evaluation and training: GSM8K"),
@@ -53,6 +63,34 @@ SETS = {
     "jmmlu": PublishedSet("nlp-waseda/JMMLU", "evaluation: JMMLU"),
     "jhumaneval": PublishedSet("kogi-jwu/jhumaneval", "evaluation: JHumanEval"),
     "mgsm": PublishedSet("juletxara/mgsm", "evaluation: MGSM, Japanese and English", ("mgsm_ja.tsv", "mgsm_en.tsv")),
+    "xwinograd": PublishedSet("Muennighoff/xwinograd", "evaluation: XWinograd, Japanese", ("jp.jsonl",)),
+    "jsquad": PublishedSet(
+        "yahoojapan/JGLUE",
+        "evaluation: JSQuAD",
+        commit=_JGLUE,
+        pinned=(("datasets/jsquad-v1.3/valid-v1.3.json", "bcde414e0b7131607bb1fa2c4542dd888f68771a"),),
+    ),
+    "jnli": PublishedSet(
+        "yahoojapan/JGLUE",
+        "evaluation: JNLI",
+        commit=_JGLUE,
+        pinned=(("datasets/jnli-v1.3/valid-v1.3.json", "bd1cf766540d75fb189a87a9a7c8e1a31e1565e0"),),
+    ),
+    "niilc": PublishedSet(
+        "mynlp/niilc-qa",
+        "evaluation: NIILC",
+        commit="b6d47968b2e301a5e953fb1922a08ed56099646b",
+        pinned=(
+            ("data/NIILC-ECQA2015_dev.xml", "b6c2eb143147b3a10add08a07de78bb6d7b9e81a"),
+            ("data/NIILC-ECQA2015_test.xml", "bdc57d6cf73f00f2379d22b4586c945fc2c003bf"),
+        ),
+    ),
+    "words": PublishedSet(
+        "dwyl/english-words",
+        "English words, for the spelling tasks",
+        commit="20f5cc9b3f0ccc8ce45d814c532b7c2031bba31c",
+        pinned=(("words_alpha.txt", "d3a119e7ce57d068c3f3c9cbd694fc2ff14571ab"),),
+    ),
 }
 
 
@@ -87,6 +125,8 @@ def download(
     if shards is not None and shards < 1:
         raise InputError(f"there can't be {shards} shards: use --shards 1 or more.")
     check_writable(output, folder=True)
+    if wanted.pinned:
+        return _download_pinned(wanted, output, progress)
     revision = _kept_revision(wanted, output)
     revision, listed = _listing(wanted, revision)
     if not listed:
@@ -149,6 +189,45 @@ def _fetch(wanted: PublishedSet, revision: str, file: RemoteFile, output: Path) 
         if path.stat().st_size == file.size and _digest(path, file.digest) == file.digest:
             return path
     raise InputError(f"{path} is not what {wanted.repository} lists (another hash), twice: try again later.")
+
+
+def _download_pinned(
+    wanted: PublishedSet, output: Path, progress: Callable[[RemoteFile, int, int], None]
+) -> list[Path]:
+    """The files of a set on GitHub; one that is there and whole is kept."""
+    _kept_revision(wanted, output)
+    output.mkdir(parents=True, exist_ok=True)
+    write_json(
+        output / SOURCE_FILE,
+        {"repository": wanted.repository, "revision": wanted.commit, "files": len(wanted.pinned)},
+    )
+    paths = []
+    for number, (name, digest) in enumerate(wanted.pinned, 1):
+        path = output / name
+        if not path.is_file() or _digest(path, digest) != digest:
+            content = _get(f"{GITHUB}/{wanted.repository}/{wanted.commit}/{name}")
+            progress(RemoteFile(name, len(content), digest), number, len(wanted.pinned))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, content)
+            if _digest(path, digest) != digest:
+                path.unlink()
+                raise InputError(f"{name} of {wanted.repository} came with another hash: try again later.")
+        paths.append(path)
+    return paths
+
+
+def _get(address: str) -> bytes:
+    from http.client import HTTPException
+    from urllib.request import urlopen
+
+    try:
+        with urlopen(address, timeout=60) as answer:
+            content: bytes = answer.read()
+            return content
+    except (OSError, HTTPException) as error:
+        raise InputError(
+            f"{address} cannot be fetched ({error}): check the network and run the same command again later."
+        ) from None
 
 
 def check_repository(name: str) -> None:

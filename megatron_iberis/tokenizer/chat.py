@@ -82,6 +82,11 @@ class _Rendering:
             self.special(f"<|{turn.role}_end|>", said)
 
 
+def check_messages(messages: Sequence[Message]) -> None:
+    """InputError that names the message that is wrong, as `render` would."""
+    _read(messages)
+
+
 def render(
     tokenizer: Tokenizer, messages: Sequence[Message], limit: int | None = None
 ) -> tuple[list[int], list[int]]:
