@@ -27,10 +27,10 @@ CHAT_CORE = {
     "mmlu": 0.25,
     "gsm8k": 0.0,
     "humaneval": 0.0,
-    "spellingbee": 0.0,
+    "spelling-bee": 0.0,
 }
 """ChatCORE's tasks, with the baselines by which they are centred."""
-WITHOUT = "spellingbee"
+WITHOUT = "spelling-bee"
 JAPANESE = ("jcommonsenseqa", "jmmlu", "jnli", "jsquad", "niilc", "mgsm-ja", "jhumaneval")
 ANSWER_TOKENS = 512
 

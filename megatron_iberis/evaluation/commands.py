@@ -52,24 +52,22 @@ def _add_common(command: argparse.ArgumentParser, tasks: str) -> None:
 
 
 def _base(arguments: argparse.Namespace) -> None:
-    from megatron_iberis.evaluation.core import find_bundle, open_core
+    from megatron_iberis.evaluation.core import open_core
     from megatron_iberis.evaluation.japanese import open_japanese
     from megatron_iberis.evaluation.opened import OpenedCheckpoint
     from megatron_iberis.evaluation.texts import TextRows
 
-    names = arguments.tasks or ([] if arguments.text else ["core", "ja"])
+    names = [_plain(name) for name in arguments.tasks] or ([] if arguments.text else ["core", "ja"])
     checkpoint = OpenedCheckpoint(arguments.checkpoint)
     tokenizer, limit = checkpoint.tokenizer, arguments.limit
     openers: dict[str, Callable[[], Benchmark]] = {}
     japanese = open_japanese(arguments.root, tokenizer, limit=limit)
-    chosen = [name for name in names if name not in ("core", "ja", *japanese)]
-    if "core" in names or chosen:
-        find_bundle(arguments.root)
-        core = open_core(arguments.root, tokenizer, limit=limit)
-        known = ["core", "ja", *japanese, *core]
-        _refuse_unknown(chosen, known)
-        openers.update((name, core[name]) for name in core if "core" in names or name in names)
-    openers.update((name, japanese[name]) for name in japanese if "ja" in names or name in names)
+    others = [name for name in names if name not in ("ja", *map(_plain, japanese))]
+    if others:
+        core = open_core(arguments.root, tokenizer, limit)
+        _refuse_unknown(others, ["core", "ja", *japanese, *core])
+        openers.update((name, core[name]) for name in core if "core" in names or _plain(name) in names)
+    openers.update((name, japanese[name]) for name in japanese if "ja" in names or _plain(name) in names)
     for given in arguments.text:
         language, equals, path = given.partition("=")
         if not (language and equals and path):
@@ -84,16 +82,22 @@ def _chat(arguments: argparse.Namespace) -> None:
     from megatron_iberis.evaluation.opened import OpenedCheckpoint
 
     every = chat_names()
-    names = [n for name in arguments.tasks or every for n in (CHAT_CORE if name == "chatcore" else [name])]
-    _refuse_unknown(names, ["chatcore", *every])
+    words = [_plain(name) for name in arguments.tasks or every]
+    _refuse_unknown(words, ["chatcore", *every])
+    names = [name for name in every if _plain(name) in words or (name in CHAT_CORE and "chatcore" in words)]
     checkpoint = OpenedCheckpoint(arguments.checkpoint)
     check_chat_model(checkpoint.recipe.run.stage, str(arguments.checkpoint))
     openers = open_chat(arguments.root, checkpoint.tokenizer, names, arguments.limit)
     _evaluate("chat", arguments, checkpoint, openers)
 
 
+def _plain(name: str) -> str:
+    """As names are compared: any case, hyphens or none."""
+    return name.lower().replace("-", "").replace("_", "")
+
+
 def _refuse_unknown(names: Sequence[str], known: Sequence[str]) -> None:
-    unknown = [name for name in names if name not in known]
+    unknown = [name for name in names if name not in map(_plain, known)]
     if unknown:
         raise InputError(f"there is no task {unknown[0]!r} to evaluate: choose among {', '.join(known)}.")
 

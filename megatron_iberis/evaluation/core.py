@@ -135,10 +135,8 @@ def find_bundle(root: str) -> Path:
     )
 
 
-def open_core(
-    root: str, tokenizer: Tokenizer, names: Sequence[str] = (), limit: int = 0
-) -> dict[str, Callable[[], CoreTask]]:
-    """What opens each of the bundle's tasks, by name, in its order; `names`: these alone."""
+def open_core(root: str, tokenizer: Tokenizer, limit: int = 0) -> dict[str, Callable[[], CoreTask]]:
+    """What opens each of the bundle's tasks, by name, in its order."""
     import yaml
 
     folder = find_bundle(root)
@@ -148,8 +146,7 @@ def open_core(
     except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
         raise InputError(f"{folder / CONFIG} is no list of CORE's tasks: copy the bundle again.") from None
     baselines = _baselines(folder / BASELINES)
-    chosen = [name for name in tasks if not names or name in names]
-    if missing := next((name for name in chosen if name not in baselines), None):
+    if missing := next((name for name in tasks if name not in baselines), None):
         raise InputError(f"{folder / BASELINES} has no baseline of {missing}: copy the bundle again.")
 
     def opener(name: str) -> Callable[[], CoreTask]:
@@ -159,7 +156,7 @@ def open_core(
         shots = int(task["num_fewshot"][0])
         return lambda: CoreTask(name, _rows(path, kind), kind, shots, baselines[name], tokenizer, delimiter, limit)
 
-    return {name: opener(name) for name in chosen}
+    return {name: opener(name) for name in tasks}
 
 
 def _baselines(path: Path) -> dict[str, float]:

@@ -125,16 +125,14 @@ def _prompt(row: Row) -> str:
     return (f"文章：{passage}\n" if passage else "") + f"質問：{row.more['question']}\n回答："
 
 
-def open_japanese(
-    root: str, tokenizer: Tokenizer, names: Sequence[str] = (), limit: int = 0
-) -> dict[str, Callable[[], Benchmark]]:
-    """What opens each task of the JA mean, by name; `names`: these alone."""
+def open_japanese(root: str, tokenizer: Tokenizer, limit: int = 0) -> dict[str, Callable[[], Benchmark]]:
+    """What opens each task of the JA mean, by name."""
 
     def opener(name: str) -> Callable[[], Benchmark]:
         form = TextChoice if name == "jcommonsenseqa" else Winograd if name == "xwinograd-ja" else ShortAnswer
         return lambda: form(open_task(name, root=root), tokenizer, limit)
 
-    return {name: opener(name) for name in (*_BY_CHOICE, *_BY_TEXT) if not names or name in names}
+    return {name: opener(name) for name in (*_BY_CHOICE, *_BY_TEXT)}
 
 
 def summarise_japanese(measures: Sequence[Measure]) -> dict[str, Any]:
