@@ -16,14 +16,9 @@ PACKAGE = ROOT / "megatron_iberis"
 # The rooms of the package from the ground up: one imports those of the floors below its own, and none on its floor.
 FLOORS = (
     {"errors", "_C"},
-<<<<<<< HEAD
-    {"kernels", "processes", "storage"},
-    {"config", "hub", "launcher", "sandbox", "tokenizer"},
-    {"tasks"},
-=======
     {"kernels", "processes", "sandbox", "storage"},
     {"config", "hub", "launcher", "tokenizer"},
->>>>>>> 6f90e8b
+    {"tasks"},
     {"data", "parallel", "run_folder"},
     {"hardware", "model", "resilience", "text"},
     {"command", "monitor", "sharding"},
