@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,10 +13,9 @@ from megatron_iberis.errors import InputError
 from megatron_iberis.inference.arguments import add_model_arguments
 
 if TYPE_CHECKING:
-    from megatron_iberis.evaluation.benchmark import Benchmark, Measure
+    from megatron_iberis.evaluation.benchmark import Measure
+    from megatron_iberis.evaluation.names import Openers
     from megatron_iberis.evaluation.opened import OpenedCheckpoint
-
-Openers = Mapping[str, "Callable[[], Benchmark]"]
 
 
 def add_eval(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -43,7 +41,7 @@ def add_eval(commands: argparse._SubParsersAction[Parser]) -> None:
 def _add_common(command: argparse.ArgumentParser, tasks: str) -> None:
     add_model_arguments(command)
     command.add_argument("--tasks", nargs="+", default=[], metavar="NAME", help=tasks)
-    command.add_argument("--root", type=path_argument, default="", help="folder of the sets and the CORE bundle")
+    command.add_argument("--root", type=path_argument, help="folder of the sets and the CORE bundle")
     command.add_argument("--processes", type=int, default=1, help="each with the model (default: 1)")
     command.add_argument("--batch", type=int, default=16, help="requests at a time in each (default: 16)")
     command.add_argument("--output", type=path_argument, help="folder of results (default: in the run's folder)")
@@ -52,54 +50,31 @@ def _add_common(command: argparse.ArgumentParser, tasks: str) -> None:
 
 
 def _base(arguments: argparse.Namespace) -> None:
-    from megatron_iberis.evaluation.core import open_core
-    from megatron_iberis.evaluation.japanese import open_japanese
+    from megatron_iberis.evaluation.names import BASE, base_benchmarks
     from megatron_iberis.evaluation.opened import OpenedCheckpoint
     from megatron_iberis.evaluation.texts import TextRows
 
-    names = [_plain(name) for name in arguments.tasks] or ([] if arguments.text else ["core", "ja"])
     checkpoint = OpenedCheckpoint(arguments.checkpoint)
-    tokenizer, limit = checkpoint.tokenizer, arguments.limit
-    openers: dict[str, Callable[[], Benchmark]] = {}
-    japanese = open_japanese(arguments.root, tokenizer, limit=limit)
-    others = [name for name in names if name not in ("ja", *map(_plain, japanese))]
-    if others:
-        core = open_core(arguments.root, tokenizer, limit)
-        _refuse_unknown(others, ["core", "ja", *japanese, *core])
-        openers.update((name, core[name]) for name in core if "core" in names or _plain(name) in names)
-    openers.update((name, japanese[name]) for name in japanese if "ja" in names or _plain(name) in names)
+    tokenizer, context = checkpoint.tokenizer, checkpoint.recipe.model.sequence_length
+    names = arguments.tasks or ([] if arguments.text else BASE)
+    openers = dict(base_benchmarks(names, arguments.root or "", tokenizer, arguments.limit))
     for given in arguments.text:
         language, equals, path = given.partition("=")
         if not (language and equals and path):
             raise InputError(f"--text {given!r} names no language and path: write it as ja=held_out.jsonl.")
-        context = checkpoint.recipe.model.sequence_length
-        openers[f"text-{language}"] = partial(TextRows, language, path, tokenizer, context, limit)
+        openers[f"text-{language}"] = partial(TextRows, language, path, tokenizer, context, arguments.limit)
     _evaluate("base", arguments, checkpoint, openers)
 
 
 def _chat(arguments: argparse.Namespace) -> None:
-    from megatron_iberis.evaluation.chat import CHAT_CORE, chat_names, check_chat_model, open_chat
+    from megatron_iberis.evaluation.chat import check_chat_model
+    from megatron_iberis.evaluation.names import chat_benchmarks
     from megatron_iberis.evaluation.opened import OpenedCheckpoint
 
-    every = chat_names()
-    words = [_plain(name) for name in arguments.tasks or every]
-    _refuse_unknown(words, ["chatcore", *every])
-    names = [name for name in every if _plain(name) in words or (name in CHAT_CORE and "chatcore" in words)]
     checkpoint = OpenedCheckpoint(arguments.checkpoint)
     check_chat_model(checkpoint.recipe.run.stage, str(arguments.checkpoint))
-    openers = open_chat(arguments.root, checkpoint.tokenizer, names, arguments.limit)
+    openers = chat_benchmarks(arguments.tasks, arguments.root or "", checkpoint.tokenizer, arguments.limit)
     _evaluate("chat", arguments, checkpoint, openers)
-
-
-def _plain(name: str) -> str:
-    """As names are compared: any case, hyphens or none."""
-    return name.lower().replace("-", "").replace("_", "")
-
-
-def _refuse_unknown(names: Sequence[str], known: Sequence[str]) -> None:
-    unknown = [name for name in names if name not in map(_plain, known)]
-    if unknown:
-        raise InputError(f"there is no task {unknown[0]!r} to evaluate: choose among {', '.join(known)}.")
 
 
 def _evaluate(kind: str, arguments: argparse.Namespace, checkpoint: OpenedCheckpoint, openers: Openers) -> None:

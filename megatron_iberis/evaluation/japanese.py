@@ -24,6 +24,7 @@ SHOTS = 4
 ANSWER_TOKENS = 64
 _BY_CHOICE = {"jcommonsenseqa": 0.2, "xwinograd-ja": 0.5}
 _BY_TEXT = ("jsquad", "niilc")
+_KINDS = ("answer text", "schema", "short answer")
 
 
 class _FromRows:
@@ -137,10 +138,11 @@ def open_japanese(root: str, tokenizer: Tokenizer, limit: int = 0) -> dict[str, 
 
 def summarise_japanese(measures: Sequence[Measure]) -> dict[str, Any]:
     """The JA mean, and which of its tasks are missing or left out of it. Empty without any of them."""
-    found = {each.name: each for each in measures if each.name in (*_BY_CHOICE, *_BY_TEXT) and each.score is not None}
+    names = (*_BY_CHOICE, *_BY_TEXT)
+    found = {each.name: each for each in measures if each.name in names and each.settings.get("kind") in _KINDS}
     if not found:
         return {}
-    if missing := [name for name in (*_BY_CHOICE, *_BY_TEXT) if name not in found]:
+    if missing := [name for name in names if name not in found]:
         return {"name": "JA mean", "missing": missing}
     left_out = [name for name in _BY_TEXT if not found[name].above_chance]
     # Character F1 is not centred: an empty answer's score is none, or next to it.
