@@ -9,7 +9,6 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from megatron_iberis.errors import InputError
@@ -152,7 +151,7 @@ def _replies(work: Sequence[_Unit], model: Model) -> Iterator[Replies]:
     if not work:  # the model need not be loaded
         return
     try:
-        yield from map_ordered(partial(Model.open, model), (unit.questions for unit in work), model.processes)
+        yield from map_ordered(model.open, (unit.questions for unit in work), model.processes)
     except ChildProcessError:
         raise InputError(
             "a process with the model died (killed, or out of memory): give the same command again, with fewer "
