@@ -40,9 +40,8 @@ class Asker:
         tokens = max(longest, min(4 * batch * config.sequence_length, _MEMORY // a_token))
         self.tokenizer, self._longest, self._wave = tokenizer, longest, tokens // 2
         self._stop = stop_ids(tokenizer)
-        self._engine = Engine(
-            decoder, batch, prefill_tokens, tokens * a_token, vocabulary=tokenizer.vocab_size, context=longest
-        )
+        # All ids that the model has are in its distribution, as in training, also those that the tokenizer lacks.
+        self._engine = Engine(decoder, batch, prefill_tokens, tokens * a_token, context=longest)
 
     def __call__(
         self, items: Sequence[Sequence[Question]], progress: Callable[[], None] = lambda: None
@@ -84,7 +83,7 @@ class Asker:
         forced = ToolUse(self.tokenizer).push if question.tools else (lambda token: ())
         ids = self._cut(question.ids, min(question.tokens, self._longest // 2))
         request = engine.submit(ids, _GREEDY, question.tokens, self._stop, forced=forced)
-        return _Asked(engine, request, TextStream(self.tokenizer, question.stop))
+        return _Asked(engine, request, TextStream(self.tokenizer, question.stop), self.tokenizer.vocab_size)
 
     def _cut(self, ids: tuple[int, ...], room: int) -> tuple[int, ...]:
         """What there is place for, with `room` more tokens after it."""
@@ -95,14 +94,15 @@ class Asker:
 class _Asked:
     """A question on its way through the engine."""
 
-    def __init__(self, engine: Engine, request: Request, stream: TextStream | None = None) -> None:
-        self._engine, self.request, self._stream = engine, request, stream
+    def __init__(self, engine: Engine, request: Request, stream: TextStream | None = None, known: int = 0) -> None:
+        """known: ids below it have a text."""
+        self._engine, self.request, self._stream, self._known = engine, request, stream, known
         self._text = ""
         self._reply: Reply | None = None
 
     def push(self, token: int) -> None:
         """Follows an answer, and ends it at a stop string."""
-        if self._stream is None or self._stream.stopped or token in self.request.stop:
+        if self._stream is None or self._stream.stopped or token in self.request.stop or token >= self._known:
             return
         self._text += self._stream.push(token)
         if self._stream.stopped:

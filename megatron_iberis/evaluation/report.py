@@ -12,7 +12,7 @@ from megatron_iberis.evaluation.core import summarise_core
 from megatron_iberis.evaluation.japanese import summarise_japanese
 
 HEADER = f"{'task':<34}{'score':>8}{'+- SE':>8}{'chance':>8}{'n':>8}  {'bits/byte':>10}"
-FOOT = "~ cannot be told from chance (less than two standard errors away); all figures x 100"
+FOOT = "Scores, errors and chance x 100. ~: within two errors of chance, no better known"
 
 
 def row(measure: Measure) -> str:

@@ -27,7 +27,7 @@ TEXT = Row(turns("Is there any soup left?", "There is, but it's cold."), "f:2", 
 
 def logprobs(reference: ReferenceIberis, ids: list[int], tokenizer: Tokenizer) -> torch.Tensor:
     with torch.no_grad():
-        return reference(torch.tensor([ids]))[0][:, : tokenizer.vocab_size].log_softmax(-1)
+        return reference(torch.tensor([ids]))[0].log_softmax(-1)
 
 
 def test_a_letter_is_chosen_by_its_likelihood_at_the_prompts_last_token(

@@ -38,7 +38,7 @@ def opened(bundle: Path, name: str, tokenizer: Tokenizer, limit: int = 0) -> Cor
 def losses(reference: ReferenceIberis, ids: tuple[int, ...], tokenizer: Tokenizer) -> list[float]:
     """Of ids[1:]."""
     with torch.no_grad():
-        rows = reference(torch.tensor([ids]))[0][:-1, : tokenizer.vocab_size].log_softmax(-1)
+        rows = reference(torch.tensor([ids]))[0][:-1].log_softmax(-1)
     return (-rows.gather(1, torch.tensor(ids[1:])[:, None])[:, 0]).tolist()
 
 
