@@ -22,8 +22,9 @@ FLOORS = (
     {"data", "parallel", "run_folder"},
     {"hardware", "model", "resilience", "text"},
     {"command", "monitor", "sharding"},
-    {"checkpoint", "evaluation", "training"},
+    {"checkpoint", "training"},
     {"convert", "inference", "planner"},
+    {"evaluation"},
     {"doctor", "report", "serving", "stages"},
     {"cli"},
 )

@@ -25,3 +25,11 @@ class EvaluationConfig:
         "If yesterday was Friday, then tomorrow will be",
     )
     """What the sample texts continue."""
+    tasks: tuple[str, ...] = ()
+    """Tasks to be measured along the way, named as for `iberis eval base` or, of a chat model, `iberis eval chat`."""
+    tasks_every: Annotated[int, AtLeast(0)] = 2000
+    """Steps between two such measurements (also at the end); 0: only at the end."""
+    tasks_items: Annotated[int, AtLeast(0)] = 500
+    """Items of each task at most; 0: all."""
+    tasks_root: str = ""
+    """The folder of the tasks' files and of the CORE bundle."""

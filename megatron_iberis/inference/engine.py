@@ -15,6 +15,7 @@ Not for several threads: whoever calls `step` calls everything.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -32,8 +33,9 @@ from megatron_iberis.inference.steps import Chunk, RaggedStep
 class Engine:
     """See above. max_requests run at a time; memory_bytes: for keys and values, those of ended requests included.
 
-    vocabulary: ids below it may be chosen, by default all that the model has. capture: what records steps of one
-    token a request, to replay them; by default CUDA graphs on a GPU, and nothing on a CPU.
+    context: tokens of a request at most, by default the model's. vocabulary: ids below it may be chosen, by default
+    all that the model has. capture: what records steps of one token a request, to replay them; by default CUDA
+    graphs on a GPU, and nothing on a CPU.
     """
 
     def __init__(
@@ -45,10 +47,11 @@ class Engine:
         vocabulary: int = 0,
         poison: bool = False,
         capture: Capture | None = None,
+        context: int = 0,
     ) -> None:
         config = decoder.config
         tokens = memory_bytes // max(1, Memory.bytes_per_token(config, decoder.dtype))
-        self.decoder, self.context, self.prefill_tokens = decoder, config.sequence_length, prefill_tokens
+        self.decoder, self.context, self.prefill_tokens = decoder, context or config.sequence_length, prefill_tokens
         self.memory = Memory(config, tokens, max_requests, decoder.dtype, decoder.device, poison)
         if capture is None and decoder.device.type == "cuda":
             capture = cuda_graph
@@ -68,12 +71,15 @@ class Engine:
         sample: int = 0,
         forced: Forced = lambda token: (),
         score_prompt: bool = False,
+        score_from: int = 1,
+        report: Sequence[int] = (),
     ) -> Request:
         """Queues a request for at most max_tokens ids, fewer where the context ends.
 
         sample: its number among those of the same prompt, which decides its draws together with the seed.
-        score_prompt: tells the log-probabilities of the prompt's tokens, too; max_tokens may then be 0. InputError
-        for a prompt that is empty, or for which there is no room in the context or the memory.
+        score_prompt: tells the log-probabilities of the prompt's tokens, too, from number `score_from` (1 or more)
+        on; max_tokens may then be 0. report: ids whose log-probabilities each choice tells. InputError for a prompt
+        that is empty, or for which there is no room in the context or the memory.
         """
         if not len(prompt):
             raise InputError("the prompt is empty: give at least one token.")
@@ -84,7 +90,7 @@ class Engine:
                 f"the prompt has {len(prompt):,} tokens and the model's context {self.context:,}, of which one must "
                 "be left for the answer: shorten it."
             )
-        if outside := [i for i in (*prompt, *sampling.logit_bias) if not 0 <= i < self.vocabulary]:
+        if outside := [i for i in (*prompt, *report, *sampling.logit_bias) if not 0 <= i < self.vocabulary]:
             raise InputError(f"there is no token {outside[0]}: ids go from 0 to {self.vocabulary - 1:,}.")
         max_tokens = min(max_tokens, self.context - len(prompt))
         if len(prompt) + max_tokens > self.memory.tokens:
@@ -92,7 +98,8 @@ class Engine:
                 f"prompt and answer may come to {len(prompt) + max_tokens:,} tokens and the memory for keys and "
                 f"values holds {self.memory.tokens:,}: give it more, or ask for a shorter answer."
             )
-        request = Request(prompt, sampling.seeded(), sample, max_tokens, stop, forced, score_prompt)
+        first_scored = max(1, score_from) if score_prompt else len(prompt)
+        request = Request(prompt, sampling.seeded(), sample, max_tokens, stop, forced, first_scored, report)
         self._queue.append(request)
         return request
 
@@ -176,9 +183,8 @@ class Engine:
 
     def _best_prefix(self, request: Request) -> tuple[State | None, int, int]:
         """Whose keys and values to take over, and of how many tokens; and of how many, once they have been read."""
-        own = request.prompt[:-1]  # the last token is run in any case, for its logits
-        if request.score_prompt:  # every token's logits are wanted
-            return None, 0, 0
+        # The tokens whose logits are wanted are run in any case: the last one, and those before any that is scored.
+        own = request.prompt[: min(request.score_from, len(request.prompt)) - 1]
         best, length = self.kept.longest(own)
         promised = 0
         for other in self._running:
@@ -210,13 +216,14 @@ class Engine:
             elif budget > 0:
                 part = pending[:budget]
                 budget -= len(part)
-                wanted = len(part) if self._scored(request) else int(len(part) == len(pending))
+                end = state.length + len(part)
+                wanted = min(len(part), max(int(len(part) == len(pending)), end - request.score_from + 1))
                 reading.append((request, Chunk(part, state, wanted)))
         return answers + reading
 
     @staticmethod
     def _scored(request: Request) -> bool:
-        return request.score_prompt and request.reading
+        return request.score_from < len(request.prompt) and request.reading
 
     def _follow(self, request: Request, logits: torch.Tensor) -> list[Token]:
         """What follows from the logits [n, V] after a request's last n tokens that were run."""
@@ -237,9 +244,11 @@ class Engine:
     def _extend(self, request: Request, logits: torch.Tensor) -> list[Token]:
         """Chooses a request's next token, and puts in what is forced after it."""
         ids, prompt = request.ids, len(request.prompt)
-        choice = choose(
-            logits[: self.vocabulary], request.sampling, request.sample, len(ids), ids[:prompt], ids[prompt:]
-        )
+        logits, before = logits[: self.vocabulary], (ids[:prompt], ids[prompt:])
+        choice = choose(logits, request.sampling, request.sample, len(ids), *before)
+        if request.report:
+            reported = tuple(score(logits, i, 0).logprob for i in request.report)
+            choice = replace(choice, reported=reported)
         tokens = [Token(choice.id, choice)]
         ids.append(choice.id)
         if choice.id in request.stop:

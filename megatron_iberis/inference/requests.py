@@ -35,13 +35,16 @@ class Request:
         max_tokens: int,
         stop: Sequence[int],
         forced: Forced,
-        score_prompt: bool,
+        score_from: int,
+        report: Sequence[int],
     ) -> None:
         self.prompt, self.sampling, self.sample = np.array(prompt, dtype=np.int64), sampling, sample
         self.max_tokens, self.stop, self.forced = max_tokens, frozenset(stop), forced
-        self.score_prompt = score_prompt
+        self.report = report
+        self.score_from = score_from
+        """The first token of the prompt that is scored; behind its last one: none is."""
         self.prompt_choices: list[Choice] = []
-        """Of every token of the prompt but the first, where they are asked for: as if the model had chosen it."""
+        """Of the prompt's tokens from number `score_from` on: as if the model had chosen them."""
         self.answer: list[Token] = []
         """With the stop id that ended it, if one did."""
         self.cached_tokens = 0

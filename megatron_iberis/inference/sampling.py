@@ -79,6 +79,8 @@ class Choice:
     id: int
     logprob: float
     top: list[tuple[int, float]]
+    reported: tuple[float, ...] = ()
+    """Log-probabilities of ids that were asked for (`Engine.submit`), in their order."""
 
 
 def choose(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from megatron_iberis.config import Recipe
+from megatron_iberis.evaluation.live import live_tasks
 from megatron_iberis.monitor.monitor import Monitor
 from megatron_iberis.stages.between_steps import Validate, WriteTexts
 from megatron_iberis.stages.inputs import Inputs
@@ -25,6 +26,6 @@ def run(recipe: Recipe, inputs: Inputs) -> int:
         if every.sample_every:
             write = WriteTexts(engine, inputs.tokenizer, monitor)
             found.append(Periodic(every.sample_every, write, phase="sampling"))
-        return found
+        return [*found, *live_tasks(engine, inputs.tokenizer, monitor)]
 
     return run_training(recipe, inputs.tokenizer, inputs.train, inputs.token_files, evaluations, start=inputs.start)

@@ -281,6 +281,31 @@ def test_the_prompts_own_tokens_are_scored(count: int) -> None:
     assert_all_is_given_back(engine)
 
 
+@pytest.mark.parametrize("first", [1, 2, 17, 29, 30])
+def test_a_scored_end_of_a_prompt_takes_over_what_is_known_of_its_beginning(first: int) -> None:
+    engine, prompt = engine_for(prefill_tokens=7), sequence(30)
+    whole = engine.submit(prompt, GREEDY, 0, score_prompt=True)
+    finish(engine)
+    end = engine.submit(prompt, GREEDY, 0, score_prompt=True, score_from=first)
+    finish(engine)
+    assert [choice.id for choice in end.prompt_choices] == prompt[first:]
+    for found, wanted in zip(end.prompt_choices, whole.prompt_choices[first - 1 :], strict=True):
+        assert found.logprob == pytest.approx(wanted.logprob, abs=1e-5)
+    assert end.cached_tokens == max(0, first - 1 - engine.window)
+    assert_all_is_given_back(engine)
+
+
+def test_log_probabilities_of_named_tokens_are_reported() -> None:
+    engine = engine_for()
+    request = engine.submit(sequence(9), GREEDY, 2, report=(5, 3))
+    finish(engine)
+    with torch.no_grad():
+        whole = reference(shape("English"), random_weights(shape("English")))
+        row = whole(torch.tensor([request.ids]))[0, 8].log_softmax(-1)
+    assert request.answer[0].choice is not None
+    assert request.answer[0].choice.reported == pytest.approx([row[5].item(), row[3].item()], abs=1e-4)
+
+
 def test_an_answer_ends_where_the_context_does() -> None:
     request = answer(engine_for(), sequence(100), 1000)
     assert len(request.ids) == 128
