@@ -239,7 +239,7 @@ def _refuse_nothing(setting: str, counts: Mapping[str, Counts], how: Rendering) 
 
 
 def with_total(counts: Mapping[str, Counts]) -> dict[str, Counts]:
-    """The counts by source, a file by its name alone if no other has it; and those of "all" where there are several."""
+    """The counts by source, a file by its name alone if no other has it; and of "all" where there are several."""
     files = Counter(Path(name).name for name in counts)
     short = {name: Path(name).name if files[Path(name).name] == 1 else name for name in counts}
     named = {short[name]: each for name, each in counts.items()}
