@@ -17,6 +17,7 @@ from megatron_iberis.config import load_recipe
 from megatron_iberis.errors import InputError
 from megatron_iberis.model.reference import ReferenceIberis
 from megatron_iberis.stages.conversation_inputs import open_conversations
+from megatron_iberis.stages.inputs import open_inputs
 from megatron_iberis.tokenizer import Tokenizer
 from megatron_iberis.tokenizer.chat import Message, render, template_hash
 from tests.conftest import Corpus
@@ -341,3 +342,9 @@ def test_a_slice_that_the_task_has_not_is_refused(corpus: Corpus, base: Path, da
     asked = recipe([*overrides, "--model.inner_norm"], str(toml))
     with pytest.raises(InputError, match=r"asks for rows 0 to 31 and .* has 30: lower tasks.mixture.a.rows"):
         open_conversations(asked)
+
+
+def test_pretraining_does_not_pass_over_a_mixture_in_silence(corpus: Corpus, data: Path, tmp_path: Path) -> None:
+    asked = load_recipe("demo", [*pretraining(corpus, tmp_path / "run"), f"--tasks.mixture={data}"])
+    with pytest.raises(InputError, match=r"is what examples/midtrain.sh and sft.sh train on"):
+        open_inputs(asked)
