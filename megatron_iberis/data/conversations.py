@@ -131,9 +131,19 @@ def render_mixture(
             f"the conversations of {setting} cannot be kept in {root} ({error.strerror}): free space, or give "
             "another --tasks.cache."
         ) from None
-    file = TokenFile(folder / _NAME, name=setting)
-    counts = {name: Counts(**each) for name, each in (file.manifest or {})["sources"].items()}
-    return RenderedConversations(file, np.memmap(folder / f"{_NAME}.said", np.uint8, "r"), counts)
+    return _opened(setting, folder)
+
+
+def _opened(setting: str, folder: Path) -> RenderedConversations:
+    try:
+        file = TokenFile(folder / _NAME, name=setting)
+        counts = {name: Counts(**each) for name, each in (file.manifest or {})["sources"].items()}
+        said = np.memmap(folder / f"{_NAME}.said", np.uint8, "r")
+    except (InputError, OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{folder} is damaged: delete this folder, it will be made anew.") from None
+    if len(said) != file.num_tokens:
+        raise InputError(f"{folder} is damaged: delete this folder, it will be made anew.")
+    return RenderedConversations(file, said, counts)
 
 
 def conversation_ids(
