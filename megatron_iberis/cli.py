@@ -37,7 +37,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _add_recipe(commands: argparse._SubParsersAction[Parser]) -> None:
     command = commands.add_parser("recipe", help="print a recipe as resolved, with any --section.field value")
-    command.add_argument("name", help="demo, d12, d20, or a .toml file")
+    command.add_argument("name", help="demo, d12, d20, the same after mid_ and sft_, or a .toml file")
     command.set_defaults(run=_recipe, overrides=True)
 
 

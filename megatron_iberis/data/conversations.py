@@ -12,7 +12,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal, Protocol
@@ -33,6 +34,8 @@ from megatron_iberis.tokenizer.chat import ASSISTANT_END, Message, render, templ
 
 _FORMAT = 1
 _NAME = "conversations"
+_MANY = 30_000
+"""More conversations than this take longer than a few seconds."""
 
 
 class Conversation(Protocol):
@@ -101,9 +104,14 @@ class RenderedConversations:
 
 
 def render_mixture(
-    setting: str, sources: Sequence[Source], tokenizer: Tokenizer, how: Rendering, cache: str = ""
+    setting: str,
+    sources: Sequence[Source],
+    tokenizer: Tokenizer,
+    how: Rendering,
+    cache: str = "",
+    tell: Callable[[str], None] = lambda text: None,
 ) -> RenderedConversations:
-    """All conversations of an epoch. setting: what errors are about, "tasks.mixture".
+    """All conversations of an epoch. setting: what errors are about, "tasks.mixture". tell: is told what takes long.
 
     Raises InputError for a row that is no conversation, when nothing is left to train on, and when the folder `cache`
     (empty: the user's) cannot be written to.
@@ -114,6 +122,8 @@ def render_mixture(
         root.mkdir(parents=True, exist_ok=True)
         with contextlib.closing(lock(root, wait=True)):
             if not folder.exists():
+                if (total := sum(map(len, sources))) > _MANY:
+                    tell(f"{total:,} conversations of {setting} become tokens, once; they are kept in {folder}")
                 with contextlib.suppress(FileExistsError), new_folder(folder) as new:  # or another's, the same
                     _write(setting, new, sources, tokenizer, how)
     except OSError as error:
@@ -121,9 +131,19 @@ def render_mixture(
             f"the conversations of {setting} cannot be kept in {root} ({error.strerror}): free space, or give "
             "another --tasks.cache."
         ) from None
-    file = TokenFile(folder / _NAME, name=setting)
-    counts = {name: Counts(**each) for name, each in (file.manifest or {})["sources"].items()}
-    return RenderedConversations(file, np.memmap(folder / f"{_NAME}.said", np.uint8, "r"), counts)
+    return _opened(setting, folder)
+
+
+def _opened(setting: str, folder: Path) -> RenderedConversations:
+    try:
+        file = TokenFile(folder / _NAME, name=setting)
+        counts = {name: Counts(**each) for name, each in (file.manifest or {})["sources"].items()}
+        said = np.memmap(folder / f"{_NAME}.said", np.uint8, "r")
+    except (InputError, OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise InputError(f"{folder} is damaged: delete this folder, it will be made anew.") from None
+    if len(said) != file.num_tokens:
+        raise InputError(f"{folder} is damaged: delete this folder, it will be made anew.")
+    return RenderedConversations(file, said, counts)
 
 
 def conversation_ids(
@@ -229,5 +249,8 @@ def _refuse_nothing(setting: str, counts: Mapping[str, Counts], how: Rendering) 
 
 
 def with_total(counts: Mapping[str, Counts]) -> dict[str, Counts]:
-    """The counts by source, and those of "all" where there are several."""
-    return dict(counts) if len(counts) == 1 else {**counts, "all": total_of(counts)}
+    """The counts by source, a file by its name alone if no other has it; and of "all" where there are several."""
+    files = Counter(Path(name).name for name in counts)
+    short = {name: Path(name).name if files[Path(name).name] == 1 else name for name in counts}
+    named = {short[name]: each for name, each in counts.items()}
+    return named if len(named) == 1 else {**named, "all": total_of(counts)}

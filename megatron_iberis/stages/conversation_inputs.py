@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from megatron_iberis.command import show_notices
 from megatron_iberis.config import Recipe, SourceConfig
 from megatron_iberis.data.conversation_rows import ConversationLayout, ConversationRows
 from megatron_iberis.data.conversations import Rendering, Source, render_mixture
@@ -107,7 +108,8 @@ def _rows(recipe: Recipe, tokenizer: Tokenizer, setting: str, sources: list[Sour
         recipe.model.sequence_length, data.packing, data.document_mask, tasks.loss_on, recipe.train.seed, batch
     )
     how = Rendering(layout.row_tokens, tasks.loss_on, recipe.train.seed)
-    return ConversationRows(render_mixture(setting, sources, tokenizer, how, tasks.cache), layout)
+    rendered = render_mixture(setting, sources, tokenizer, how, tasks.cache, lambda text: show_notices([text]))
+    return ConversationRows(rendered, layout)
 
 
 def _sources(setting: str, mixture: Mapping[str, SourceConfig], root: str) -> list[tuple[Source, str]]:

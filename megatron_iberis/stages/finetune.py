@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from megatron_iberis.config import Recipe
 from megatron_iberis.data.conversation_rows import ConversationRows
@@ -34,7 +33,7 @@ class TellRows:
             return
         for name, counts in with_total(self.rows.conversations.counts).items():
             values = {what: float(count) for what, count in asdict(counts).items()}
-            self.monitor.tell(Figures(done, f"conversations/{Path(name).name}", values))
+            self.monitor.tell(Figures(done, f"conversations/{name}", values))
         if self.rows.rows < self.rows.layout.batch:
             self.monitor.note(
                 f"an epoch has {self.rows.rows:,} rows and a step {self.rows.layout.batch:,}: each step trains on "

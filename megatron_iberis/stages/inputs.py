@@ -42,6 +42,11 @@ def open_inputs(recipe: Recipe) -> Inputs:
     for name, what in (("tokenizer", "the folder of a tokenizer"), ("train", "a token file to train on")):
         if not getattr(data, name):
             raise InputError(f"data.{name} is not set: give {what}, for example --data.{name} PATH.")
+    if recipe.tasks.mixture:
+        raise InputError(
+            "tasks.mixture is what examples/midtrain.sh and sft.sh train on, not pretraining: leave it out, or take "
+            "one of these."
+        )
     tokenizer = open_tokenizer(recipe)
     start = find_start(recipe, tokenizer)
     layout = RowLayout(model.sequence_length, model.vocab_size, recipe.train.seed, data.packing, data.document_mask)

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from itertools import groupby
-from pathlib import Path
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -61,7 +60,7 @@ def show(recipe: Recipe, first: int, count: int) -> None:
 def table(counts: Mapping[str, Counts]) -> list[str]:
     """What became of each source's conversations, in lines of 80 columns."""
     head = ["source", *(field.name.replace("without_target", "no target") for field in fields(Counts))]
-    body = [[Path(name).name[:22], *(f"{n:,}" for n in astuple(each))] for name, each in with_total(counts).items()]
+    body = [[name[-22:], *(f"{n:,}" for n in astuple(each))] for name, each in with_total(counts).items()]
     widths = [max(len(row[column]) for row in (head, *body)) for column in range(len(head))]
     return [
         "  ".join(

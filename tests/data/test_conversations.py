@@ -247,3 +247,17 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"cannot be kept in .*file/cache .*--tasks.cache"):
         rows_of(conversations(3), tmp_path / "file" / "cache")
+
+
+@pytest.mark.parametrize("name", ["bin", "idx", "said", "json"])
+@pytest.mark.parametrize("damage", ["cut", "missing"])
+def test_what_was_kept_and_is_damaged_is_named_with_the_way_out(tmp_path: Path, name: str, damage: str) -> None:
+    rows_of(conversations(5), tmp_path)
+    (folder,) = tmp_path.iterdir()
+    path = folder / f"conversations.{name}"
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "cut":
+        path.write_bytes(content[:-8])
+    with pytest.raises(InputError, match=f"{folder} is damaged: delete this folder"):
+        rows_of(conversations(5), tmp_path)

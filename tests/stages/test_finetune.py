@@ -17,6 +17,7 @@ from megatron_iberis.config import load_recipe
 from megatron_iberis.errors import InputError
 from megatron_iberis.model.reference import ReferenceIberis
 from megatron_iberis.stages.conversation_inputs import open_conversations
+from megatron_iberis.stages.inputs import open_inputs
 from megatron_iberis.tokenizer import Tokenizer
 from megatron_iberis.tokenizer.chat import Message, render, template_hash
 from tests.conftest import Corpus
@@ -175,9 +176,10 @@ def test_packed_is_unpacked_where_chunks_meet_within_the_convolutions_reach(
 def test_resume_is_bit_exact(
     one_rank: Ranks, two_ranks: Ranks, corpus: Corpus, base: Path, data: Path, tmp_path: Path, stop: int
 ) -> None:
-    layout = {"parallel__zero_stage": "2", "train__dtype": "bf16"} if stop == 3 else CONCAT
+    split = {"parallel__zero_stage": "2", "train__dtype": "bf16", "train__device_batch": "1"}
+    layout = split if stop == 3 else {**CONCAT, "train__device_batch": "8"}
     ranks, whole, stopped = two_ranks if stop == 3 else one_rank, tmp_path / "whole", tmp_path / "stopped"
-    settings = {"train__epochs": "2", "checkpoint__every": "1", "train__device_batch": "1", **layout}
+    settings = {"train__epochs": "2", "checkpoint__every": "1", **layout}
     assert ranks(finetune, words(corpus, whole, base, data, **settings)) == [0] * ranks.size
     inputs = open_conversations(recipe(words(corpus, tmp_path / "other", base, data, **settings)))
     assert stop != 3 or inputs.train.steps_per_epoch == stop
@@ -191,12 +193,12 @@ def test_resume_is_bit_exact(
     assert not any("up to here" in note for note in notes(stopped))
 
 
-@pytest.mark.parametrize("device_batch", ["1", "4"])
+@pytest.mark.parametrize("device_batch", ["2", "4"])
 def test_an_epoch_is_so_many_optimizer_steps_whatever_the_accumulation_and_no_rate_is_negative(
     corpus: Corpus, base: Path, data: Path, tmp_path: Path, device_batch: str, one_rank: Ranks
 ) -> None:
     """Upstream counted micro-batches: of 100 steps asked for 13 were done, and rates fell to -0.25."""
-    settings = {**CONCAT, "train__device_batch": device_batch, "train__epochs": "3"}
+    settings = {**CONCAT, "train__device_batch": device_batch, "train__epochs": "2"}
     settings |= {
         "evaluation__every": "2",
         "evaluation__tokens": "64",
@@ -204,8 +206,8 @@ def test_an_epoch_is_so_many_optimizer_steps_whatever_the_accumulation_and_no_ra
     }  # which stopped upstream's training
     overrides = words(corpus, tmp_path / "run", base, data, **settings)
     inputs = open_conversations(recipe(overrides, "mid_demo"))
-    steps = 3 * -(-inputs.train.rows // 8)
-    assert inputs.recipe.train.steps == steps > 8
+    steps = 2 * -(-inputs.train.rows // 8)
+    assert inputs.recipe.train.steps == steps > 6
     assert one_rank(finetune, overrides, "mid_demo") == [0]
     rates = [entry["learning_rates"]["matrix"] / 0.02 for entry in log(tmp_path / "run", "step")]
     course = [min(1.0, (steps - step) / round(0.2 * steps)) for step in range(steps)]
@@ -340,3 +342,9 @@ def test_a_slice_that_the_task_has_not_is_refused(corpus: Corpus, base: Path, da
     asked = recipe([*overrides, "--model.inner_norm"], str(toml))
     with pytest.raises(InputError, match=r"asks for rows 0 to 31 and .* has 30: lower tasks.mixture.a.rows"):
         open_conversations(asked)
+
+
+def test_pretraining_does_not_pass_over_a_mixture_in_silence(corpus: Corpus, data: Path, tmp_path: Path) -> None:
+    asked = load_recipe("demo", [*pretraining(corpus, tmp_path / "run"), f"--tasks.mixture={data}"])
+    with pytest.raises(InputError, match=r"is what examples/midtrain.sh and sft.sh train on"):
+        open_inputs(asked)

@@ -112,15 +112,15 @@ def test_deepspeed_finetunes_what_it_has_pretrained(tmp_path: Path, corpus: Corp
     short = {"train__steps": "2", "evaluation__every": "0", "evaluation__sample_every": "0"}
     finish(start(*deepspeed_command(SCRIPT, words(corpus, tmp_path / "base", **short))))
     data, before = write(tmp_path / "data.jsonl", conversations(30)), tmp_path / "base"
-    for script, name in (("examples/midtrain.sh", "mid"), ("examples/sft.sh", "sft")):
+    for script, name, learned in (("examples/midtrain.sh", "mid", "all"), ("examples/sft.sh", "sft", "assistant")):
         settings = finetuning(corpus, tmp_path / name, before, data, train__dtype="bf16")
         told = finish(start(*deepspeed_command(script, settings, 2)))
         assert f"weights from {before}" in told
         assert "conversations/data.jsonl after step 0:  read 30  dropped" in told
         before = tmp_path / name
-        assert load_recipe(before / "recipe.toml").run.stage == "chat"
-        assert load_recipe(before / "recipe.toml").tasks.loss_on == "assistant"
-        assert len(log(before, "step")) == load_recipe(before / "recipe.toml").train.steps >= 3
+        recipe = load_recipe(before / "recipe.toml")
+        assert (recipe.run.stage, recipe.tasks.loss_on) == ("chat", learned)
+        assert len(log(before, "step")) == recipe.train.steps >= 3
     refused = start("bash", "examples/sft.sh", *finetuning(corpus, tmp_path / "x", tmp_path / "nothing", data))
     said, _ = refused.communicate(timeout=60)
     assert refused.returncode == 2
