@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields, replace
 from itertools import groupby
+from pathlib import Path
 
 from rich.cells import cell_len
 from rich.console import Console
