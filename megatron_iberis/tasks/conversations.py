@@ -48,7 +48,7 @@ def _messages(record: Record) -> Sequence[Any]:
         question = value["instruction"] + (f"\n\n{context}" if context else "")
         return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     if isinstance(value, Mapping):
-        value = value.get("messages", value.get("conversations"))
+        value = value.get("messages") or value.get("conversations")
     if not isinstance(value, list) or not value:
         raise record.error("is no conversation (a list of messages, or an object that has it as 'messages')")
     return value
@@ -59,7 +59,7 @@ def _message(message: Any, record: Record) -> dict[str, Any]:
         raise record.error(f"has a message that is no object: {message!r:.60}")
     if "from" in message and "role" not in message:
         role = message["from"]
-        return {"role": _SHAREGPT.get(role, role), "content": message.get("value")}
+        return {"role": _SHAREGPT.get(str(role), role), "content": message.get("value")}
     return {"role": message.get("role"), "content": message.get("content")}
 
 

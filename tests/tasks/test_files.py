@@ -12,15 +12,31 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from megatron_iberis.errors import InputError
 from megatron_iberis.tasks import arrow, open_task
-from megatron_iberis.tasks.records import JsonLines, open_records
+from megatron_iberis.tasks.conversations import conversation_row
+from megatron_iberis.tasks.records import JsonLines, Record, open_records
 
 from .fixtures import GSM8K, conversation, write_lines, write_parquet, write_table, write_text
 
 USER = {"role": "user", "content": "Hi"}
 ASSISTANT = {"role": "assistant", "content": "Hello"}
+KEYS = [
+    "messages",
+    "conversations",
+    "role",
+    "content",
+    "from",
+    "value",
+    "type",
+    "text",
+    "instruction",
+    "output",
+    "input",
+]
 SYSTEM = {"role": "system", "content": "Be kind."}
 SOME = [USER, ASSISTANT]
 
@@ -84,6 +100,26 @@ def test_a_broken_row_names_file_and_line(line: Any, says: str, tmp_path: Path) 
     assert list(task[0].messages) == list(task[2].messages) == SOME
     with pytest.raises(InputError, match=str(path) + says):
         task[1]
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 9)
+    | st.sampled_from(["", "user", "assistant", "text", "python", "x"]),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.sampled_from(KEYS), values, max_size=4),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(JSON)
+def test_any_row_is_a_conversation_or_an_input_error(value: Any) -> None:
+    try:
+        said = conversation_row(Record(value, "f:1"), {"x": "y"}).where
+    except InputError as error:
+        said = str(error)
+    assert said.startswith("f:1")
 
 
 @pytest.mark.parametrize(
@@ -262,9 +298,9 @@ def test_a_file_has_a_language_and_rows_held_out(tmp_path: Path) -> None:
         ({"held_out": 11, "split": "test"}, "no rows of split 'test'.*smaller"),
         ({"split": "dev"}, "no split 'dev'"),
     ]
-    for settings, says in wrong:
+    for given_settings, says in wrong:
         with pytest.raises(InputError, match=says):
-            open_task(path, **settings)
+            open_task(path, **given_settings)
 
 
 def test_several_files_are_one_after_another(tmp_path: Path) -> None:
