@@ -14,7 +14,8 @@ from megatron_iberis.evaluation.questions import Question, Reply
 @dataclass(frozen=True)
 class Marked:
     """score: 0 to 1, None where an item has none. found: the answer that was read out of the replies; gold: the right
-    one. nats, bytes: what the model needs for a text (the right answer, say), and that text's UTF-8 bytes.
+    one. nats, bytes: what the model needs for a text (the right answer, say), and that text's UTF-8 bytes. others:
+    scores by other rules, by name.
     """
 
     score: float | None
@@ -22,6 +23,7 @@ class Marked:
     gold: str
     nats: float = 0.0
     bytes: int = 0
+    others: Mapping[str, float] = field(default_factory=dict)
 
 
 class Benchmark(Protocol):
@@ -57,6 +59,8 @@ class Measure:
     """Mean over the right answers' kinds of the score on each: what a model that always says one thing can't lift."""
     finish: Mapping[str, float] = field(default_factory=dict)
     """Shares of the reasons why answers were over."""
+    others: Mapping[str, float] = field(default_factory=dict)
+    """Scores by other rules."""
     beyond_context: int = 0
     """Items with more tokens than the context that the model was trained on."""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -93,7 +97,7 @@ class Measure:
             found |= {"centred": self.centred(), "at_chance": self.at_chance}
         more: dict[str, Any] = {"bits_per_byte": self.bits_per_byte, "bits_per_byte_error": self.bits_error}
         more |= {"balanced": self.balanced, "finish": dict(self.finish) or None}
-        more |= {"beyond_context": self.beyond_context or None}
+        more |= {"beyond_context": self.beyond_context or None, "other_scores": dict(self.others) or None}
         return found | {name: value for name, value in more.items() if value is not None} | dict(self.settings)
 
 
@@ -114,6 +118,7 @@ def measure(
         bits_error=bits_error,
         balanced=_balanced(marks) if benchmark.settings.get("balanced") else None,
         finish={name: count / counts.total() for name, count in sorted(counts.items())},
+        others=_means([mark.others for mark in marks]),
         beyond_context=beyond_context,
         settings={name: value for name, value in benchmark.settings.items() if name != "balanced"},
     )
@@ -136,6 +141,11 @@ def _bits_per_byte(marks: Sequence[Marked]) -> tuple[float | None, float | None]
     ratio = sum(bits for bits, _ in pairs) / total
     squares = sum((bits - ratio * count) ** 2 for bits, count in pairs)
     return ratio, math.sqrt(squares * n / (n - 1)) / total if n > 1 else None
+
+
+def _means(scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    names = sorted({name for each in scores for name in each})
+    return {name: sum(each.get(name, 0.0) for each in scores) / len(scores) for name in names}
 
 
 def _balanced(marks: Sequence[Marked]) -> float | None:

@@ -17,7 +17,10 @@ from typing import Any
 from megatron_iberis.errors import InputError
 from megatron_iberis.evaluation.benchmark import Marked, Measure
 from megatron_iberis.evaluation.questions import Answer, Letters, Likelihood, Question, Reply
-from megatron_iberis.tasks import TASKS, Row, Task, open_task
+from megatron_iberis.sandbox import Limits, run_tests
+from megatron_iberis.sandbox.level import chosen_level
+from megatron_iberis.tasks import TASKS, Mark, Row, Task, code, open_task
+from megatron_iberis.tasks.code import program
 from megatron_iberis.tokenizer import Tokenizer
 from megatron_iberis.tokenizer.chat import render, render_for_completion, text_of
 
@@ -63,9 +66,12 @@ class ChatTask:
         completion = reply.text
         if self._task.kind == "choice":
             completion = row.letters[reply.logprobs.index(max(reply.logprobs))]
-        mark = self._task.mark(row, completion)
+        mark, others = self._marked(row, completion), other_scores(self._task, row, completion)
         gold = row.letters[row.right] if row.right >= 0 else (row.references or (text_of(_answer(row)),))[0]
-        return Marked(mark.score, mark.found, gold, *self._text_loss(row, replies[1]))
+        return Marked(mark.score, mark.found, gold, *self._text_loss(row, replies[1]), others)
+
+    def _marked(self, row: Row, completion: str) -> Mark:
+        return self._task.mark(row, completion)
 
     def _letters(self, row: Row) -> tuple[int, ...]:
         ids = [self._tokenizer.encode(letter) for letter in row.letters]
@@ -92,6 +98,28 @@ class ChatTask:
         counts = self._counts[list(gold.ids[gold.start :])]
         nats = -sum(x for x, count in zip(reply.logprobs, counts, strict=True) if count)
         return nats, int(counts.sum())
+
+
+class CodeTask(ChatTask):
+    """A task whose answers are programs: they run in the sandbox, and the result says how well it shuts them in.
+
+    allow_weak: also where it can't; InputError there otherwise, before anything is asked.
+    """
+
+    def __init__(self, task: Task, tokenizer: Tokenizer, limit: int = 0, allow_weak: bool = False) -> None:
+        super().__init__(task, tokenizer, limit)
+        self._limits = Limits(allow_weak=allow_weak)
+        self.settings = {**self.settings, "sandbox": chosen_level(self._limits)}
+
+    def _marked(self, row: Row, completion: str) -> Mark:
+        written = program(row, completion)
+        tests = f"{row.more['test']}\ncheck({row.more['entry_point']})\n"
+        return Mark(float(run_tests(written, tests, self._limits).passed), written)
+
+
+def other_scores(task: Task, row: Row, completion: str) -> dict[str, float]:
+    """Scores by the task's other rules, as the strict one by which published figures were found."""
+    return {name: marker(row, completion).score for name, marker in getattr(task, "other_marks", {}).items()}
 
 
 def _answer(row: Row) -> Any:
@@ -138,11 +166,13 @@ def chat_names() -> list[str]:
 
 
 def open_chat(
-    root: str, tokenizer: Tokenizer, names: Sequence[str], limit: int = 0
+    root: str, tokenizer: Tokenizer, names: Sequence[str], limit: int = 0, allow_weak: bool = False
 ) -> dict[str, Callable[[], ChatTask]]:
-    """What opens each task, by name."""
+    """What opens each task, by name. allow_weak: as `CodeTask`'s."""
 
     def opener(name: str) -> Callable[[], ChatTask]:
+        if name in code.TASKS:
+            return lambda: CodeTask(open_task(name, root=root), tokenizer, limit, allow_weak)
         return lambda: ChatTask(open_task(name, root=root), tokenizer, limit)
 
     return {name: opener(name) for name in names}

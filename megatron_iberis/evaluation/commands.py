@@ -34,6 +34,9 @@ def add_eval(commands: argparse._SubParsersAction[Parser]) -> None:
     base.set_defaults(run=_base)
     chat = kinds.add_parser("chat", help="in conversation: ChatCORE's tasks and the Japanese ones")
     _add_common(chat, "names of tasks, or chatcore (default: all there are)")
+    chat.add_argument(
+        "--allow-weak-sandbox", action="store_true", help="run the model's programs also where they can't be shut in"
+    )
     chat.set_defaults(run=_chat)
     _add_harness(kinds)
 
@@ -73,7 +76,8 @@ def _chat(arguments: argparse.Namespace) -> None:
 
     checkpoint = OpenedCheckpoint(arguments.checkpoint)
     check_chat_model(checkpoint.recipe.run.stage, str(arguments.checkpoint))
-    openers = chat_benchmarks(arguments.tasks, arguments.root or "", checkpoint.tokenizer, arguments.limit)
+    tokenizer, weak = checkpoint.tokenizer, arguments.allow_weak_sandbox
+    openers = chat_benchmarks(arguments.tasks, arguments.root or "", tokenizer, arguments.limit, weak)
     _evaluate("chat", arguments, checkpoint, openers)
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from megatron_iberis.evaluation.benchmark import Benchmark, Marked, Measure
+from megatron_iberis.evaluation.chat import other_scores
 from megatron_iberis.evaluation.questions import Answer, Likelihood, Question, Reply, shared_beginning
 from megatron_iberis.tasks import Row, Task, open_task
 from megatron_iberis.tokenizer import Tokenizer
@@ -116,9 +117,9 @@ class ShortAnswer(_FromRows):
 
     def mark(self, index: int, replies: Sequence[Reply]) -> Marked:
         row = self._task[index]
-        mark = self._task.mark(row, replies[0].text.strip())
-        gold = row.references[0]
-        return Marked(mark.score, mark.found, gold, -replies[1].total, len(gold.encode("utf-8")))
+        said, gold = replies[0].text.strip(), row.references[0]
+        mark, others = self._task.mark(row, said), other_scores(self._task, row, said)
+        return Marked(mark.score, mark.found, gold, -replies[1].total, len(gold.encode("utf-8")), others)
 
 
 def _prompt(row: Row) -> str:

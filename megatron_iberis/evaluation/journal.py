@@ -114,6 +114,8 @@ def marks_of(replies: Sequence[Reply], marked: Marked) -> Line:
     line: Line = {"found": marked.found, "gold": marked.gold, "score": marked.score}
     if marked.bytes:
         line |= {"nats": round(marked.nats, 6), "bytes": marked.bytes}
+    if marked.others:
+        line["others"] = dict(marked.others)
     finish = next((reply.finish for reply in replies if reply.finish), None)
     return line | ({"finish": finish} if finish else {})
 
@@ -137,4 +139,5 @@ def replies_of(line: Line) -> list[Reply]:
 
 def marked_of(line: Line) -> Marked:
     """An item's marks."""
-    return Marked(line["score"], line["found"], line["gold"], line.get("nats", 0.0), line.get("bytes", 0))
+    text = line.get("nats", 0.0), line.get("bytes", 0)
+    return Marked(line["score"], line["found"], line["gold"], *text, line.get("others", {}))

@@ -31,13 +31,18 @@ def base_benchmarks(names: Sequence[str], root: str, tokenizer: Tokenizer, limit
     return openers
 
 
-def chat_benchmarks(names: Sequence[str], root: str, tokenizer: Tokenizer, limit: int = 0) -> Openers:
-    """Of conversations: "chatcore" (its six tasks), or names of tasks; no names: all. Errors as above."""
+def chat_benchmarks(
+    names: Sequence[str], root: str, tokenizer: Tokenizer, limit: int = 0, allow_weak: bool = False
+) -> Openers:
+    """Of conversations: "chatcore" (its six tasks), or names of tasks; no names: all. Errors as above.
+
+    allow_weak: code that the model writes may run where it can't be shut in.
+    """
     every = chat_names()
     wanted = {_plain(name) for name in names or every}
     _refuse_unknown(wanted, ["chatcore", *every])
     chosen = [name for name in every if _plain(name) in wanted or (name in CHAT_CORE and "chatcore" in wanted)]
-    return open_chat(root, tokenizer, chosen, limit)
+    return open_chat(root, tokenizer, chosen, limit, allow_weak)
 
 
 def _plain(name: str) -> str:

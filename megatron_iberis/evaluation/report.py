@@ -24,9 +24,12 @@ def row(measure: Measure) -> str:
     bits = "" if measure.bits_per_byte is None else f"{measure.bits_per_byte:.4f}"
     mark = "~" if measure.at_chance else " "
     line = f"{_cut(measure.name):<34}{score:>8}{error:>8}{chance:>8}{measure.n:>8}{mark} {bits:>10}"
-    if measure.balanced is not None:
-        line += f"\n{'  the same, answers balanced':<34}{100 * measure.balanced:>8.2f}"
-    return line.rstrip()
+    others = [("answers balanced", measure.balanced)] if measure.balanced is not None else []
+    lines = [
+        f"{'  the same, ' + name.replace('_', ' '):<34}{100 * value:>8.2f}"
+        for name, value in (*others, *measure.others.items())
+    ]
+    return "\n".join([line.rstrip(), *lines])
 
 
 def _cut(name: str) -> str:

@@ -216,6 +216,8 @@ def _nth_largest(values: np.ndarray, n: int) -> float:
 
 def _largest(values: np.ndarray, count: int) -> np.ndarray:
     """Indices of the largest values, falling, the first of equals first."""
+    if count == 1:  # a tenth of the time of what follows
+        return np.array([values.argmax()])
     count = min(count, values.size)
     found = np.flatnonzero(values >= _nth_largest(values, count))
     return found[np.argsort(-values[found], kind="stable")][:count]

@@ -9,14 +9,17 @@ import torch
 
 from megatron_iberis.errors import InputError
 from megatron_iberis.evaluation.asking import Asker
-from megatron_iberis.evaluation.benchmark import Measure
-from megatron_iberis.evaluation.chat import CHAT_CORE, ChatTask, check_chat_model, summarise_chat
+from megatron_iberis.evaluation.benchmark import Measure, measure
+from megatron_iberis.evaluation.chat import CHAT_CORE, ChatTask, CodeTask, check_chat_model, summarise_chat
+from megatron_iberis.evaluation.journal import marked_of, marks_of
 from megatron_iberis.evaluation.names import chat_benchmarks
 from megatron_iberis.evaluation.questions import Answer, Letters, Reply
+from megatron_iberis.evaluation.report import row as row_of_table
 from megatron_iberis.evaluation.report import summary_lines
 from megatron_iberis.inference.decoder import Decoder
 from megatron_iberis.model.reference import ReferenceIberis
-from megatron_iberis.tasks import TASKS, Row
+from megatron_iberis.sandbox import sandbox_level
+from megatron_iberis.tasks import TASKS, Mark, Row
 from megatron_iberis.tokenizer import Tokenizer
 from megatron_iberis.tokenizer.chat import render, render_for_completion
 from tests.evaluation.support import Said, turns
@@ -80,6 +83,42 @@ def test_a_letter_of_several_tokens_is_refused(tokenizer: Tokenizer) -> None:
 def test_conversations_are_no_evaluation(tokenizer: Tokenizer) -> None:
     with pytest.raises(InputError, match="smoltalk is there to train on"):
         ChatTask(Said("smoltalk", "conversations", [TEXT]), tokenizer)
+
+
+def test_scores_by_other_rules_stand_beside(tokenizer: Tokenizer) -> None:
+    said = Said("soup", "generation", [TEXT, TEXT])
+    said.other_marks = {"strict": lambda row, completion: Mark(float(completion == "No."))}  # type: ignore[attr-defined]
+    task = ChatTask(said, tokenizer)
+    scored = Reply((-1.0,) * (len(task.ask(0)[1].ids) - len(task.ask(0)[0].ids)))
+    marks = [task.mark(i, [Reply(text=text), scored]) for i, text in enumerate(("No.", "Yes."))]
+    found = measure(task, marks)
+    assert (found.score, found.others) == (0, {"strict": 0.5})
+    assert "the same, strict" in row_of_table(found)
+    assert marked_of({**marks_of([scored], marks[0])}) == marks[0]
+
+
+PROGRAM = Row(
+    turns("def two():\n", "def two():\n    return 2\n"),
+    "f:1",
+    references=("def two():\n    return 2\n",),
+    more={"question": "def two():\n", "entry_point": "two", "test": "def check(f):\n    assert f() == 2\n"},
+)
+
+
+def test_programs_run_in_the_sandbox_and_the_result_names_it(tokenizer: Tokenizer) -> None:
+    task = CodeTask(Said("humaneval", "generation", [PROGRAM]), tokenizer, allow_weak=True)
+    assert task.settings["sandbox"] == sandbox_level()
+    scored = Reply((-1.0,) * (len(task.ask(0)[1].ids) - len(task.ask(0)[0].ids)))
+    for text, score in (("    return 2\n", 1), ("    return 3\n", 0), ("    import sys; sys.exit(0)\n", 0)):
+        assert task.mark(0, [Reply(text=text), scored]).score == score
+
+
+def test_programs_are_refused_where_they_cant_be_shut_in(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("megatron_iberis.sandbox.level.sandbox_level", lambda: "weak")
+    with pytest.raises(InputError, match="--allow-weak-sandbox"):
+        CodeTask(Said("humaneval", "generation", [PROGRAM]), tokenizer)
 
 
 def measures(leave_out: str = "") -> list[Measure]:
