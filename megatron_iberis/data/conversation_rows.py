@@ -78,7 +78,8 @@ class ConversationRows:
                 begin, end = end, end + piece.length
                 tokens[row, begin:end] = self.file.tokens(piece.offset, piece.length)
                 wanted[row, begin:end] = self._wanted(piece)
-                self._mark_starts(piece, starts[row, begin:end])
+                if self.layout.document_mask:
+                    self._mark_starts(piece, starts[row, begin:end])
             starts[row, end : end + 1] = True  # padding looks at nobody
         starts[:, 0] = True
         targets = np.where(wanted[:, 1:], tokens[:, 1:], -1)
