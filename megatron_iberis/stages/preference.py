@@ -12,6 +12,7 @@ import torch.distributed as dist
 
 from megatron_iberis.config import Recipe
 from megatron_iberis.data.preference_rows import PreferenceRows
+from megatron_iberis.evaluation.live import live_tasks
 from megatron_iberis.monitor.events import Figures
 from megatron_iberis.monitor.monitor import Monitor
 from megatron_iberis.run_folder import RunFolder
@@ -40,7 +41,7 @@ def run(recipe: Recipe, inputs: PreferenceInputs) -> int:
         if every.sample_every:
             write = WriteTexts(engine, inputs.tokenizer, monitor)
             found.append(Periodic(every.sample_every, write, phase="sampling"))
-        return found
+        return [*found, *live_tasks(engine, inputs.tokenizer, monitor)]
 
     return run_training(recipe, inputs.tokenizer, inputs.train, [], between, objective, inputs.start)
 
