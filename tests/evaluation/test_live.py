@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,8 +16,10 @@ from megatron_iberis.evaluation.asking import Asker
 from megatron_iberis.evaluation.benchmark import measure
 from megatron_iberis.evaluation.live import LiveTasks, full_weights, live_tasks
 from megatron_iberis.inference.decoder import Decoder
+from tests.conftest import Corpus
 from tests.evaluation.support import Numbers
 from tests.support.ranks import Ranks
+from tests.support.runs import log, pretrain, words
 from tests.support.small_engines import MODEL, Layout, engine, recipe, start_weights
 
 ONE, TWO = Numbers(5, "one"), Numbers(3, "two")
@@ -99,3 +102,21 @@ def test_a_failure_on_one_rank_is_all_ranks(two_ranks: Ranks) -> None:
 def test_nothing_is_measured_unless_the_recipe_says_so() -> None:
     running = SimpleNamespace(recipe=SimpleNamespace(evaluation=EvaluationConfig()))
     assert live_tasks(running, TOKENIZER, None) == []  # type: ignore[arg-type]
+
+
+def test_a_run_logs_the_scores_of_its_tasks(corpus: Corpus, bundle: Path, tmp_path: Path, one_rank: Ranks) -> None:
+    tasks = {"tasks": "walnut|shop", "tasks_every": "3", "tasks_items": "2", "tasks_root": str(bundle)}
+    settings = {f"evaluation__{name}": value for name, value in tasks.items()}
+    overrides = words(corpus, tmp_path / "run", train__steps="5", evaluation__sample_every="0", **settings)
+    assert one_rank(pretrain, overrides) == [0]
+    told = [entry for entry in log(tmp_path / "run", "figures") if entry["group"] == "tasks"]
+    assert [entry["step"] for entry in told] == [3, 5]
+    assert {"walnut", "walnut/standard_error", "shop", "core"} <= told[0]["values"].keys()
+
+
+def test_an_unknown_task_ends_a_run_before_its_first_step(
+    corpus: Corpus, bundle: Path, tmp_path: Path, one_rank: Ranks
+) -> None:
+    settings = {"evaluation__tasks": "nonsense", "evaluation__tasks_root": str(bundle)}
+    with pytest.raises(AssertionError, match="there is no task 'nonsense' to evaluate"):
+        one_rank(pretrain, words(corpus, tmp_path / "run", **settings))
