@@ -11,6 +11,7 @@ from megatron_iberis.evaluation.commands import add_eval
 from megatron_iberis.inference.commands import add_bench, add_generate
 from megatron_iberis.serving.api.commands import add_serve
 from megatron_iberis.serving.terminal.commands import add_chat
+from megatron_iberis.stages.data_commands import add_data
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -26,6 +27,7 @@ def main(words: Sequence[str] | None = None) -> int:
     add_bench(commands)
     add_eval(commands)
     _add_recipe(commands)
+    add_data(commands)
     _add_doctor(commands)
     add_convert(commands)
     arguments, rest = parser.parse_known_args(words)
@@ -37,7 +39,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _add_recipe(commands: argparse._SubParsersAction[Parser]) -> None:
     command = commands.add_parser("recipe", help="print a recipe as resolved, with any --section.field value")
-    command.add_argument("name", help="demo, d12, d20, or a .toml file")
+    command.add_argument("name", help="demo, d12, d20, the same after mid_ and sft_, or a .toml file")
     command.set_defaults(run=_recipe, overrides=True)
 
 

@@ -7,6 +7,7 @@ from megatron_iberis.config.optimizer import OptimizerConfig
 from megatron_iberis.config.parallel import ParallelConfig
 from megatron_iberis.config.recipe import Recipe, load_recipe, recipe_text, save_recipe
 from megatron_iberis.config.run import CheckpointConfig, RunConfig
+from megatron_iberis.config.tasks import SourceConfig, TasksConfig
 from megatron_iberis.config.train import TrainConfig
 
 __all__ = [
@@ -18,6 +19,8 @@ __all__ = [
     "ParallelConfig",
     "Recipe",
     "RunConfig",
+    "SourceConfig",
+    "TasksConfig",
     "TrainConfig",
     "load_recipe",
     "recipe_text",

@@ -38,12 +38,17 @@ class OptimizerConfig:
     """Its precision; auto: bf16 when training in bf16, else fp32."""
     clip: Annotated[float, AtLeast(0)] = 1.0
     """Largest global norm of the raw gradient; 0 does not clip."""
+    lr_fraction: Annotated[float, AtLeast(0)] = 1.0
+    """What all rates are multiplied by at every step: finetuning goes on at a fraction of pretraining's."""
     warmup_steps: Annotated[int, AtLeast(0)] = 0
     """Steps over which all rates rise linearly from 0."""
     warmdown_fraction: Annotated[float, AtLeast(0), AtMost(1)] = 0.2
     """Share of the steps, at the end, over which all rates fall linearly."""
     final_lr_fraction: Annotated[float, AtLeast(0), AtMost(1)] = 0.0
     """Share of the rates that is left at the very end."""
+
+    start: Literal["fresh", "warm"] = "fresh"
+    """The optimizer's state where run.start_from gives the weights: empty, or the checkpoint's own."""
 
     def resolved(self, dtype: str) -> OptimizerConfig:
         """The same with the precision of Newton-Schulz decided."""

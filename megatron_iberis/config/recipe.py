@@ -24,9 +24,10 @@ from megatron_iberis.config.deepspeed import check_deepspeed
 from megatron_iberis.config.evaluation import EvaluationConfig
 from megatron_iberis.config.model import ModelConfig
 from megatron_iberis.config.optimizer import OptimizerConfig
-from megatron_iberis.config.overrides import convert, insert, parse_overrides, plain, suggest
+from megatron_iberis.config.overrides import Switch, Text, convert, insert, parse_overrides, plain, suggest
 from megatron_iberis.config.parallel import ParallelConfig
 from megatron_iberis.config.run import CheckpointConfig, RunConfig
+from megatron_iberis.config.tasks import TasksConfig
 from megatron_iberis.config.train import TrainConfig
 from megatron_iberis.errors import InputError
 from megatron_iberis.storage.atomic import write_atomic
@@ -55,6 +56,8 @@ class Recipe:
     """Validation and sample texts along the way."""
     data: DataConfig = field(default_factory=DataConfig)
     """Token files and tokenizer."""
+    tasks: TasksConfig = field(default_factory=TasksConfig)
+    """Conversations."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     """Saving."""
     run: RunConfig = field(default_factory=RunConfig)
@@ -69,6 +72,7 @@ class Recipe:
             model=self.model.resolved(),
             optimizer=self.optimizer.resolved(self.train.dtype),
             data=self.data.resolved(),
+            tasks=self.tasks.resolved(),
             run=self.run.resolved(),
         )
         for section in fields(recipe):
@@ -79,6 +83,7 @@ class Recipe:
         model.check()
         recipe.parallel.check(model)
         recipe.train.check(model)
+        recipe.tasks.check()
         recipe.checkpoint.check()
         recipe.run.check()
         check_deepspeed(recipe.deepspeed)
@@ -87,7 +92,14 @@ class Recipe:
             "ZeRO stage 0 keeps no fp32 master weights for bf16: set parallel.zero_stage to 1, 2 or 3, "
             "or train.dtype to fp32.",
         )
-        return replace(recipe, train=replace(self.train, steps=self.train.horizon(model)))
+        require(
+            bool(recipe.tasks.mixture) or recipe.train.epochs == 0,
+            "train.epochs counts passes over conversations and tasks.mixture is empty: give one, or train.steps.",
+        )
+        train = self.train
+        if recipe.tasks.mixture and not (train.steps or train.epochs):
+            train = replace(train, epochs=1)
+        return replace(recipe, train=replace(train, steps=train.horizon(model)))
 
 
 def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -116,10 +128,21 @@ def recipe_text(recipe: Recipe) -> str:
             if value:
                 table[section.name] = value
         else:
-            table[section.name] = {
-                f.name: list(v) if isinstance(v := getattr(value, f.name), tuple) else v for f in fields(value)
-            }
+            table[section.name] = _as_table(value)
     return tomli_w.dumps(table)
+
+
+def _as_table(section: Any) -> dict[str, Any]:
+    """A section's settings as TOML has them; a table of named tables for those that are several of a kind."""
+    table: dict[str, Any] = {}
+    for setting in fields(section):
+        value = getattr(section, setting.name)
+        if isinstance(value, tuple):
+            value = list(value)
+        elif isinstance(value, dict):
+            value = {name: _as_table(each) if is_dataclass(each) else each for name, each in value.items()}
+        table[setting.name] = value
+    return table
 
 
 def _locate(source: str) -> Path:
@@ -159,8 +182,32 @@ def _build(values: dict[str, Any]) -> Recipe:
             continue
         section_type = sections[name].default_factory
         assert isinstance(section_type, type)
-        hints = typing.get_type_hints(section_type)
-        for key in table:
-            require(key in hints, f"unknown setting {name}.{key}{suggest(key, hints, name)}")
-        built[name] = section_type(**{k: convert(f"{name}.{k}", v, hints[k]) for k, v in table.items()})
+        built[name] = _section(name, table, section_type)
     return Recipe(**built)
+
+
+def _section(name: str, table: dict[str, Any], section_type: Any) -> Any:
+    """A section, or one of the named tables inside it, from a table of its settings."""
+    hints = typing.get_type_hints(section_type)
+    settings = {}
+    for key, value in table.items():
+        require(key in hints, f"unknown setting {name}.{key}{suggest(key, hints, name)}")
+        if typing.get_origin(hints[key]) is dict:
+            settings[key] = _several(f"{name}.{key}", value, typing.get_args(hints[key])[1])
+        else:
+            settings[key] = convert(f"{name}.{key}", value, hints[key])
+    return section_type(**settings)
+
+
+def _several(name: str, value: Any, kind: Any) -> dict[str, Any]:
+    """Tables by name; the command line may give names alone ("a | b"), each with all that is usual."""
+    if kind is Any:
+        require(isinstance(value, dict), f"{name} is a table: write its settings as --{name}.NAME VALUE.")
+        return plain(value)
+    if isinstance(value, Text) and not isinstance(value, Switch):
+        value = {each.strip(): {} for each in value.split("|") if each.strip()}
+    require(
+        isinstance(value, dict) and all(isinstance(table, dict) for table in value.values()),
+        f"{name} must be a table of tables, one a name (on the command line also names alone, separated by |).",
+    )
+    return {each: _section(f"{name}.{each}", table, kind) for each, table in value.items()}

@@ -47,6 +47,8 @@ class RunConfig:
     stage: Literal["base", "chat"] = "base"
     """What the run makes: a "base" model continues a text, a "chat" model has learned conversations as
     tokenizer/chat.py renders them. Whoever opens a checkpoint finds it in its recipe."""
+    template: str = ""
+    """Which template it has learned conversations in, by its hash; the stages of chat models set it themselves."""
 
     def resolved(self) -> RunConfig:
         """The same with the home folder in the place of a ~ at the start of a path."""

@@ -14,7 +14,9 @@ class TrainConfig:
     """Horizon and batch."""
 
     steps: Annotated[int, AtLeast(0)] = 0
-    """Optimizer steps; 0: by target_flops, and failing that by tokens_per_parameter."""
+    """Optimizer steps; 0: by epochs, failing that by target_flops, and failing that by tokens_per_parameter."""
+    epochs: Annotated[int, AtLeast(0)] = 0
+    """Passes over the conversations of tasks.mixture, each a whole number of steps; 0: 1, where there is one."""
     target_flops: Annotated[float, AtLeast(0)] = 0.0
     """Training compute of the whole run; 0: by tokens_per_parameter."""
     tokens_per_parameter: Annotated[float, AtLeast(0), AtMost(1_000_000)] = 20.0
@@ -35,7 +37,7 @@ class TrainConfig:
     def check(self, model: ModelConfig) -> None:
         """Raises InputError when there is no horizon, or the batch is no multiple of a micro-batch."""
         require(
-            self.steps > 0 or self.target_flops > 0 or self.tokens_per_parameter > 0,
+            self.steps > 0 or self.epochs > 0 or self.target_flops > 0 or self.tokens_per_parameter > 0,
             "the run has no horizon: set train.steps, train.target_flops or train.tokens_per_parameter.",
         )
         row = self.device_batch * model.sequence_length
@@ -46,8 +48,11 @@ class TrainConfig:
         )
 
     def horizon(self, model: ModelConfig) -> int:
-        """Optimizer steps of the run: explicit, else by compute, else by tokens per parameter."""
-        if self.steps > 0:
+        """Optimizer steps of the run: explicit, else by epochs, else by compute, else by tokens per parameter.
+
+        0 where it is by epochs, until the conversations have been counted.
+        """
+        if self.steps > 0 or self.epochs > 0:
             return self.steps
         if self.target_flops > 0:
             return max(1, round(self.target_flops / (model.flops_per_token() * self.batch_tokens)))

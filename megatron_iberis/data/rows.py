@@ -113,7 +113,7 @@ class ConcatSource:
     def locate(self, sample: int) -> list[Place]:
         """Where the sample's T + 1 tokens lie; after the last token of the file comes the first."""
         start = int(self.order.offsets(sample, 1)[0]) % self.file.num_tokens
-        return [_place(self.file, start, self.order.sequence_length + 1)]
+        return [place_of(self.file, start, self.order.sequence_length + 1)]
 
     def _starts(self, offsets: Ids) -> npt.NDArray[np.bool_]:
         """Of the tokens from each offset on, bool [B, T]."""
@@ -176,13 +176,23 @@ class PackedSource:
 
     def locate(self, sample: int) -> list[Place]:
         """Where the sample's pieces lie, in their order."""
-        return [_place(self.file, piece.offset, piece.length) for piece in self.pieces(sample) if piece.length]
+        return [place_of(self.file, piece.offset, piece.length) for piece in self.pieces(sample) if piece.length]
 
 
 def best_fit_source(
     file: TokenFile, rows: PackedRows, seed: int, vocab_size: int, document_mask: bool = False
 ) -> PackedSource:
     """The packed rows of one token file, each once an epoch, in an order that differs from epoch to epoch."""
+    pieces = best_fit_pieces(file, rows, seed)
+    remark = (
+        f"packed into {rows.num_rows:,} rows, {rows.cropped_share:.1%} of its tokens cropped, "
+        f"{rows.padded_share:.1%} of the rows padding"
+    )
+    return PackedSource(file, rows.row_tokens, pieces, rows.num_rows, vocab_size, document_mask, remark)
+
+
+def best_fit_pieces(file: TokenFile, rows: PackedRows, seed: int) -> Callable[[int], Iterator[Piece]]:
+    """Of a sample's number, the documents of its row: each row once an epoch, in an order of the epoch's own."""
     order = SampleOrder(max(2, rows.num_rows), 1, seed, shuffle=True)  # a row is a "token" of it
 
     def pieces(sample: int) -> Iterator[Piece]:
@@ -192,11 +202,7 @@ def best_fit_source(
             yield Piece(offset, min(length, left))
             left -= min(length, left)
 
-    remark = (
-        f"packed into {rows.num_rows:,} rows, {rows.cropped_share:.1%} of its tokens cropped, "
-        f"{rows.padded_share:.1%} of the rows padding"
-    )
-    return PackedSource(file, rows.row_tokens, pieces, rows.num_rows, vocab_size, document_mask, remark)
+    return pieces
 
 
 def megatron_source(
@@ -262,7 +268,8 @@ def _weights(parts: Sequence[Rows], place: Ids) -> npt.NDArray[np.float32] | Non
     return np.concatenate(weights)[place]
 
 
-def _place(file: TokenFile, start: int, length: int) -> Place:
+def place_of(file: TokenFile, start: int, length: int) -> Place:
+    """Where the `length` tokens from `start` on lie."""
     document, last = file.document_of([start, start + length - 1]).tolist()
     return Place(file.prefix, start, document, last)
 

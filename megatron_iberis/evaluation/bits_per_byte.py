@@ -26,6 +26,9 @@ class TextLoss:
     tokens: int
     bytes: int
 
+    def __add__(self, other: TextLoss) -> TextLoss:
+        return TextLoss(self.nats + other.nats, self.tokens + other.tokens, self.bytes + other.bytes)
+
     @property
     def bits_per_byte(self) -> float:
         return self.nats / math.log(2) / self.bytes

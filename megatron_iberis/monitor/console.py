@@ -114,6 +114,7 @@ def figures_lines(heading: list[tuple[str, str]], values: Mapping[str, float], w
 
 def number(value: float) -> str:
     """Four significant digits, and whole numbers whole, as all are from 1,000 on: 0.2500, 12.50, 3, 1,234."""
+    value = float(value)  # an int has no is_integer() before Python 3.12
     return f"{value:,.0f}" if value.is_integer() or not abs(value) < 1000 else f"{value:#.4g}"
 
 

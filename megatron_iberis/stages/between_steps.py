@@ -3,52 +3,66 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Protocol
 
 import torch
 
 from megatron_iberis.checkpoint.save import CheckpointWriter
-from megatron_iberis.data.rows import ConcatSource
-from megatron_iberis.evaluation.bits_per_byte import evaluate
+from megatron_iberis.data.rows import SampleSource
+from megatron_iberis.evaluation.bits_per_byte import TextLoss, evaluate
 from megatron_iberis.inference.exact import continue_prompt
-from megatron_iberis.monitor.events import Samples, SampleText, Validation
+from megatron_iberis.monitor.events import Figures, Samples, SampleText, Validation
 from megatron_iberis.monitor.monitor import Monitor
 from megatron_iberis.tokenizer import Tokenizer
+from megatron_iberis.tokenizer.chat import ASSISTANT_END, render_for_completion
 from megatron_iberis.training.engine import Engine
+
+
+class HeldOut(SampleSource, Protocol):
+    """Samples to be looked at in their order, from the first on."""
+
+    @property
+    def samples_per_epoch(self) -> int: ...
 
 
 @dataclass
 class Validate:
-    """Bits per byte on held-out text."""
+    """Bits per byte on held-out text: of all sources, and where they are several of each, by its name."""
 
     engine: Engine
-    source: ConcatSource
+    sources: Mapping[str, HeldOut]
     tokenizer: Tokenizer
     monitor: Monitor | None
 
     def __call__(self, done: int) -> None:
         started, recipe = time.monotonic(), self.engine.recipe
-        wanted = max(1, recipe.evaluation.tokens // recipe.model.sequence_length)
         token_bytes = torch.zeros(recipe.model.vocab_size, dtype=torch.int64)
         token_bytes[: self.tokenizer.vocab_size] = torch.from_numpy(self.tokenizer.token_bytes()).long()
         self.engine.deepspeed.eval()
-        loss = evaluate(
-            self.engine.deepspeed,
-            self.source,
-            min(wanted, self.source.order.samples_per_epoch),
-            recipe.train.device_batch,
-            token_bytes,
-            self.engine.groups,
-            self.engine.device,
-        )
-        if self.monitor:
-            seconds = time.monotonic() - started
-            self.monitor.tell(Validation(done, loss.bits_per_byte, loss.nats_per_token, seconds))
+        losses = {name: self._loss(source, token_bytes) for name, source in self.sources.items()}
+        whole = sum(losses.values(), TextLoss(0.0, 0, 0))
+        if not self.monitor or not whole.bytes:
+            return
+        self.monitor.tell(Validation(done, whole.bits_per_byte, whole.nats_per_token, time.monotonic() - started))
+        if len(losses) > 1:
+            named = {name: loss for name, loss in losses.items() if loss.bytes}
+            values = {f"bits_per_byte_{name}": loss.bits_per_byte for name, loss in named.items()}
+            values |= {f"loss_{name}": loss.nats_per_token for name, loss in named.items()}
+            self.monitor.tell(Figures(done, "validation", values))
+
+    def _loss(self, source: HeldOut, token_bytes: torch.Tensor) -> TextLoss:
+        engine, recipe = self.engine, self.engine.recipe
+        wanted = max(1, recipe.evaluation.tokens // recipe.model.sequence_length)
+        samples, rows = min(wanted, source.samples_per_epoch), recipe.train.device_batch
+        return evaluate(engine.deepspeed, source, samples, rows, token_bytes, engine.groups, engine.device)
 
 
 @dataclass
 class WriteTexts:
-    """Has the model continue the recipe's prompts greedily, to be read."""
+    """Has the model continue the recipe's prompts greedily, to be read; or answer them, as a chat model does."""
 
     engine: Engine
     tokenizer: Tokenizer
@@ -60,16 +74,29 @@ class WriteTexts:
         for prompt in recipe.evaluation.sample_prompts:
             ids = continue_prompt(
                 self.engine.deepspeed,
-                [self.tokenizer.bos_id, *self.tokenizer.encode(prompt)],
+                self._prompt_ids(prompt),
                 recipe.evaluation.sample_tokens,
                 self.engine.device,
                 sequence_length=recipe.model.sequence_length,
                 multiple=self.engine.groups.tp_size * self.engine.groups.cp_size * recipe.model.kernel,
             )
-            text = self.tokenizer.decode(i for i in ids if i < self.tokenizer.vocab_size)
+            text = self.tokenizer.decode(i for i in self._answer(ids) if i < self.tokenizer.vocab_size)
             texts.append(SampleText(prompt, text))
         if self.monitor:
             self.monitor.tell(Samples(done, tuple(texts)))
+
+    @property
+    def _chat(self) -> bool:
+        return self.engine.recipe.run.stage == "chat"
+
+    def _prompt_ids(self, prompt: str) -> list[int]:
+        if self._chat:
+            return render_for_completion(self.tokenizer, [{"role": "user", "content": prompt}])
+        return [self.tokenizer.bos_id, *self.tokenizer.encode(prompt)]
+
+    def _answer(self, ids: Sequence[int]) -> Iterator[int]:
+        end = self.tokenizer.specials.get(ASSISTANT_END) if self._chat else None
+        return takewhile(lambda i: i != end, ids)
 
 
 @dataclass

@@ -19,6 +19,7 @@ from megatron_iberis.tokenizer import Tokenizer
 class Inputs:
     """The tokenizer of a run, and its opened samples."""
 
+    recipe: Recipe
     tokenizer: Tokenizer
     train: Mixture
     val: ConcatSource | None
@@ -41,22 +42,35 @@ def open_inputs(recipe: Recipe) -> Inputs:
     for name, what in (("tokenizer", "the folder of a tokenizer"), ("train", "a token file to train on")):
         if not getattr(data, name):
             raise InputError(f"data.{name} is not set: give {what}, for example --data.{name} PATH.")
-    tokenizer = Tokenizer.load(data.tokenizer)
-    if tokenizer.vocab_size > model.vocab_size:
+    if recipe.tasks.mixture:
         raise InputError(
-            f"the tokenizer in {data.tokenizer} has {tokenizer.vocab_size:,} tokens and model.vocab_size is "
-            f"{model.vocab_size:,}: raise model.vocab_size, or train a smaller tokenizer."
+            "tasks.mixture is what examples/midtrain.sh and sft.sh train on, not pretraining: leave it out, or take "
+            "one of these."
         )
+    tokenizer = open_tokenizer(recipe)
     start = find_start(recipe, tokenizer)
     layout = RowLayout(model.sequence_length, model.vocab_size, recipe.train.seed, data.packing, data.document_mask)
     samples = recipe.train.steps * (recipe.train.batch_tokens // model.sequence_length)
     train = open_mixture(data.train, tokenizer, layout, samples)
     val = open_validation(data.val, tokenizer, layout) if data.val else None
-    _refuse_to_overwrite(recipe)
-    return Inputs(tokenizer, train, val, start)
+    refuse_to_overwrite(recipe)
+    return Inputs(recipe, tokenizer, train, val, start)
 
 
-def _refuse_to_overwrite(recipe: Recipe) -> None:
+def open_tokenizer(recipe: Recipe) -> Tokenizer:
+    """The recipe's tokenizer; InputError when it is missing, damaged, or has more tokens than the model knows."""
+    folder, size = recipe.data.tokenizer, recipe.model.vocab_size
+    tokenizer = Tokenizer.load(folder)
+    if tokenizer.vocab_size > size:
+        raise InputError(
+            f"the tokenizer in {folder} has {tokenizer.vocab_size:,} tokens and model.vocab_size is {size:,}: raise "
+            "model.vocab_size, or train a smaller tokenizer."
+        )
+    return tokenizer
+
+
+def refuse_to_overwrite(recipe: Recipe) -> None:
+    """InputError when the run's folder is a checkpoint, or holds a run that is not to be resumed."""
     folder = Path(recipe.run.folder)
     if (folder / files.STATE).is_file():
         raise InputError(

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
+from typing import Protocol
 
 from megatron_iberis.checkpoint import files, verify
 from megatron_iberis.command import exit_code
@@ -19,7 +20,19 @@ from megatron_iberis.parallel.node import launched_processes
 from megatron_iberis.resilience import preemption  # noqa: F401 (it looks which processes are above this one)
 from megatron_iberis.resilience.failure import say_once
 from megatron_iberis.run_folder import RunFolder
+from megatron_iberis.stages.conversation_inputs import open_conversations
 from megatron_iberis.stages.inputs import open_inputs
+
+
+class Inputs(Protocol):
+    """What a stage's `run` is given beside the recipe, which is this one."""
+
+    @property
+    def recipe(self) -> Recipe: ...
+
+
+_OPENED: dict[str, Callable[[Recipe], Inputs]] = {"pretrain": open_inputs, "finetune": open_conversations}
+"""What a stage reads; it may fill in what of the recipe follows from that."""
 
 
 def launch(stage: str, name: str) -> None:
@@ -35,7 +48,8 @@ def launch(stage: str, name: str) -> None:
             print_help(load_recipe(name), f"deepspeed {sys.argv[0]}")
         recipe = load_recipe(*_recipe_and_overrides(name, arguments))
         check_processes(recipe, launched_processes())
-        inputs = open_inputs(recipe)
+        inputs = _OPENED[stage](recipe)
+        recipe = inputs.recipe
         if recipe.run.resume and (done := steps_done(recipe)) >= recipe.train.steps:
             if os.environ.get("RANK", "0") == "0":
                 print(

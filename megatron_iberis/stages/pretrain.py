@@ -21,7 +21,7 @@ def run(recipe: Recipe, inputs: Inputs) -> int:
         """Validation and sample texts, as far as the recipe has them."""
         found, every = [], recipe.evaluation
         if inputs.val:
-            validate = Validate(engine, inputs.val, inputs.tokenizer, monitor)
+            validate = Validate(engine, {"all": inputs.val}, inputs.tokenizer, monitor)
             found.append(Periodic(every.every, validate, at_start=True, phase="validation"))
         if every.sample_every:
             write = WriteTexts(engine, inputs.tokenizer, monitor)

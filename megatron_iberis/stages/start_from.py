@@ -4,13 +4,14 @@
   length of a row may be another.
 * Opened by all ranks together: rank 0 says which checkpoint of a run it is, and the ranks of a node share the
   comparing of checksums. Each reads its own parts, whatever the layout.
-* Optimizer, schedule and place in the data are a new run's.
+* Schedule and place in the data are a new run's, and so is the optimizer's state unless `optimizer.start` is "warm".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,16 +25,22 @@ from megatron_iberis.tokenizer import Tokenizer
 if TYPE_CHECKING:
     import torch
 
+    from megatron_iberis.sharding.state import TrainingState
+
 _FREE = {"sequence_length", "mlp_ratio", "head_size"}
 """A row may have another length; the last two are told by mlp_hidden and heads."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """Weights that fit the recipe. `folder`: the checkpoint or export that holds them."""
+    """Weights that fit the recipe. `folder`: the checkpoint or export that holds them.
+
+    warm: the optimizer's state is to be its, too.
+    """
 
     folder: Path
     notes: tuple[str, ...] = ()
+    warm: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,8 @@ class StartWeights:
     notes: list[str]
     close: Callable[[], None]
     """Nothing is read any more: whoever removes old checkpoints may remove this one."""
+    restore_optimizer: Callable[[TrainingState], None] = lambda state: None
+    """Gives the optimizer the checkpoint's state, where that is wanted."""
 
 
 def find_start(recipe: Recipe, tokenizer: Tokenizer) -> Start | None:
@@ -61,14 +70,40 @@ def find_start(recipe: Recipe, tokenizer: Tokenizer) -> Start | None:
         model, own = export.config, export.tokenizer
     else:
         folder, notes = _checkpoint_in(folder)
-        model, own = load_recipe(folder / RECIPE).model, folder / TOKENIZER
+        theirs = load_recipe(folder / RECIPE)
+        model, own = theirs.model, folder / TOKENIZER
+        notes += _other_template(theirs.run.template, run.template)
     _check_model(model, recipe.model, folder)
     if Tokenizer.load(own).fingerprint != tokenizer.fingerprint:
         raise InputError(
             f"the model in {folder} has another tokenizer than {recipe.data.tokenizer}: train on token files made "
             f"with its own (--data.tokenizer {own}), or give another --run.start_from."
         )
-    return Start(folder, tuple(notes))
+    warm = recipe.optimizer.start == "warm"
+    if warm and (is_export(folder) or _holds_weights_only(folder)):
+        raise InputError(
+            f'{folder} holds weights and no state of an optimizer: set optimizer.start to "fresh", or start from a '
+            "checkpoint of a run."
+        )
+    return Start(folder, tuple(notes), warm)
+
+
+def tokenizer_of(path: Path) -> Path:
+    """The folder of the tokenizer of what `run.start_from` may name. InputError when there is no model."""
+    return read_export(path).tokenizer if is_export(path) else _checkpoint_in(path)[0] / TOKENIZER
+
+
+def _other_template(theirs: str, ours: str) -> list[str]:
+    if not theirs or not ours or theirs == ours:
+        return []
+    return [
+        f"the model has learned conversations in another template ({theirs}) than this version's ({ours}): it has to "
+        "learn the form anew"
+    ]
+
+
+def _holds_weights_only(folder: Path) -> bool:
+    return json.loads((folder / files.STATE).read_text(encoding="utf-8")).get("weights_only") is True
 
 
 def _checkpoint_in(path: Path) -> tuple[Path, list[str]]:
@@ -116,23 +151,32 @@ def open_start(start: Start) -> StartWeights:
     folder = choice[0]
     opened, problem = None, None
     try:
-        opened = _open(folder, start.notes)
+        opened = _open(folder, start)
     except InputError as error:
         problem = str(error)
     raise_on_any_rank(problem)
     assert opened is not None
-    if not is_export(folder) and (problem := damage_on_any_rank(folder, verify.weights)):
+    if not is_export(folder) and (problem := damage_on_any_rank(folder, list if start.warm else verify.weights)):
         raise InputError(f"{problem}: give another --run.start_from.")
     return opened
 
 
-def _open(folder: Path, notes: Sequence[str]) -> StartWeights:
+def _open(folder: Path, start: Start) -> StartWeights:
+    from megatron_iberis.checkpoint.load import Checkpoint
     from megatron_iberis.checkpoint.weights import CheckpointWeights
 
     if is_export(folder):
         export = read_export(folder)
-        weights, step, close = export.weights(), export.step, lambda: None
-    else:
-        checkpoint = CheckpointWeights(folder)  # from now on nobody removes it
-        weights, step, close = checkpoint.weights, checkpoint.step, checkpoint.close
-    return StartWeights(folder, weights, [*notes, f"weights from {folder}, step {step}"], close)
+        return StartWeights(folder, export.weights(), [*start.notes, _told(folder, export.step)], lambda: None)
+    checkpoint = Checkpoint(folder) if start.warm else CheckpointWeights(folder)  # from now on nobody removes it
+    opened = StartWeights(
+        folder, checkpoint.weights, [*start.notes, _told(folder, checkpoint.step)], checkpoint.close
+    )
+    if isinstance(checkpoint, Checkpoint):
+        opened.notes[-1] += ", and the state of its optimizer"
+        return replace(opened, restore_optimizer=checkpoint.restore_optimizer)
+    return opened
+
+
+def _told(folder: Path, step: int | None) -> str:
+    return f"weights from {folder}, step {step}"

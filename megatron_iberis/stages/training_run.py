@@ -70,7 +70,7 @@ def run_training(
         dist.barrier()  # a CPU's peak is measured: nobody else may be busy meanwhile
         groups = ParallelGroups.create(recipe.parallel.tp, recipe.parallel.cp)
         torch.manual_seed(recipe.train.seed)  # nothing draws from it today; a run is to have no other start
-        identities = {file.prefix: identity(file) for file in token_files}
+        identities = {file.name: identity(file) for file in token_files}
         checkpoint, notes = _find_checkpoint(recipe, tokenizer, identities)
         opened = open_start(start) if start and not checkpoint else None
         notes += opened.notes if opened else []
@@ -148,6 +148,8 @@ def _start_engine(
     if checkpoint:
         checkpoint.restore_optimizer(engine.state)
         checkpoint.restore_random_state()
+    elif start:
+        start.restore_optimizer(engine.state)
     if source:
         source.close()
     return engine

@@ -17,9 +17,12 @@ These are nanochat's rules. Any wrong message is an InputError that names it by 
 from __future__ import annotations
 
 import codecs
+import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import cache
+from typing import Any, Final
 
 from megatron_iberis.errors import InputError
 from megatron_iberis.tokenizer.tokenizer import SPECIALS, Tokenizer
@@ -156,6 +159,40 @@ def content_of(tokenizer: Tokenizer, ids: Iterable[int]) -> str | list[dict[str,
     )
     told = [{"type": kind, "text": text} for kind, text in whole if text or kind != "text"]
     return told if any(part["type"] != "text" for part in told) else "".join(part["text"] for part in told)
+
+
+@cache
+def template_hash() -> str:
+    """What the template does, in 12 hex digits: another for any other rendering, the same with every tokenizer.
+
+    A model speaks in the one that it has learned.
+    """
+    letters = _Letters()
+    return hashlib.sha256(json.dumps([render(letters, sample) for sample in _SAMPLES]).encode()).hexdigest()[:12]  # type: ignore[arg-type]
+
+
+class _Letters:
+    """As much of a tokenizer as rendering needs; a text's ids are its characters'."""
+
+    specials: Final = {name: -number for number, name in enumerate(SPECIALS, 1)}
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(letter) for letter in text]
+
+
+_CALL = [
+    {"type": "text", "text": "It is "},
+    {"type": "python", "text": "2*3"},
+    {"type": "python_output", "text": "6"},
+    {"type": "text", "text": "."},
+]
+_SAMPLES: Sequence[Sequence[Message]] = (
+    [{"role": "user", "content": " a\n"}, {"role": "assistant", "content": "b "}, {"role": "user", "content": "c"}],
+    [{"role": "system", "content": "s"}, {"role": "user", "content": "a"}, {"role": "assistant", "content": _CALL}],
+    [{"role": "system", "content": "s"}, {"role": "developer", "content": "t"}, {"role": "user", "content": ""}],
+    [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "<|bos|>"}]}],
+)
+"""Between them they show all that the rules at the top say."""
 
 
 def text_of(content: Any) -> str:

@@ -117,14 +117,14 @@ class Engine:
 
         Loss and figures are means over the whole step, on all ranks, whatever the spread over micro-batches: the
         objective's sums over its counts. DeepSpeed averages over micro-batches and ranks, so each gets its sum times
-        their number.
+        their number. Where nothing counts, nothing is changed.
         """
         config = self.recipe.optimizer
         steps = self.recipe.train.steps
         self.optimizer.set_schedule(lr_multiplier(step, steps, config), muon_momentum(step, config))
         micro_batches = list(batches)
         (count,) = self._sum([sum(objective.count(b) for b in micro_batches)], self.groups.dp)
-        count = count if count > 0 else 1.0
+        nothing, count = count <= 0, count if count > 0 else 1.0
         share = self.accumulation * self.groups.dp_cp_size / count
         sums = _Sums(self.device)
         self.deepspeed.train()
@@ -137,7 +137,9 @@ class Engine:
                 mean, means, stopping = self._agreed(sums, count, stop())
                 self.heartbeat.beat("optimizer")
                 norm = self._clip_without_zero()
-                self.optimizer.should_step = partial(self._is_finite, mean, norm)
+                finite = partial(self._is_finite, mean, norm)
+                # Muon would take a step of full size with no gradient, by its momentum alone.
+                self.optimizer.should_step = (lambda: False) if nothing else finite
             self.deepspeed.step()
         norm = self._gradient_norm() if norm is None else norm
         return StepResult(mean, norm, not self._is_finite(mean, norm), stopping, means)

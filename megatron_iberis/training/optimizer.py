@@ -54,9 +54,9 @@ class IberisOptimizer(torch.optim.Optimizer):
         self._training_state = state
 
     def set_schedule(self, multiplier: float, momentum: float) -> None:
-        """Sets the rates to `multiplier` times their peak, and Muon's momentum, for the next step."""
+        """Sets the rates to `multiplier` times their peak, times the recipe's fraction, and Muon's momentum."""
         for group in self._groups:
-            group["lr"] = group["peak_lr"] * multiplier
+            group["lr"] = group["peak_lr"] * self.config.lr_fraction * multiplier
             group["momentum"] = momentum
 
     def learning_rates(self) -> dict[str, float]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from megatron_iberis.config import ModelConfig, Recipe, TrainConfig, load_recipe, save_recipe
+from megatron_iberis.config import ModelConfig, Recipe, SourceConfig, TrainConfig, load_recipe, save_recipe
 from megatron_iberis.config.checks import bounds_of, spoken
 from megatron_iberis.config.recipe import RECIPES
 
@@ -138,7 +138,8 @@ def test_every_setting_is_explained() -> None:
                     explained += 1
     recipe = Recipe()
     sections = [getattr(recipe, section.name) for section in fields(recipe)]
-    assert explained == len(sections) + sum(len(fields(s)) for s in sections if is_dataclass(s))
+    tables = [*(section for section in sections if is_dataclass(section)), SourceConfig]
+    assert explained == len(sections) + sum(len(fields(table)) for table in tables)
 
 
 def test_every_number_has_bounds_and_help_shows_them() -> None:
@@ -155,6 +156,8 @@ def test_every_number_has_bounds_and_help_shows_them() -> None:
     for section in fields(recipe):
         config = getattr(recipe, section.name)
         for name, kind in typing.get_type_hints(type(config)).items() if is_dataclass(config) else ():
+            if typing.get_origin(kind) is dict:
+                continue  # it has as many names as there are in a recipe
             assert f"--{section.name}.{name} " in said
             if kind in (int, float):
                 bounds = spoken(bounds_of(type(config))[name])

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from megatron_iberis.config import load_recipe
-from megatron_iberis.monitor.console import Console, duration, figures_lines, significant, step_line
+from megatron_iberis.monitor.console import Console, duration, figures_lines, number, significant, step_line
 from megatron_iberis.monitor.events import Samples, SampleText
 from megatron_iberis.monitor.metrics import Tracker
 from tests.support.monitored import PEAK, SAMPLES, STEPS, log_of, metrics, run
@@ -35,6 +35,13 @@ def test_durations_read_well(seconds, text):
 )
 def test_figures_are_short(value, text):
     assert significant(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(3, "3"), (3.0, "3"), (1234, "1,234"), (0.25, "0.2500"), (math.inf, "inf")]
+)
+def test_figures_of_any_kind_of_number_are_told(value, text):
+    assert number(value) == text
 
 
 class Terminal(io.StringIO):

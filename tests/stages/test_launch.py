@@ -13,8 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from megatron_iberis.config import load_recipe
 from megatron_iberis.launcher import deepspeed_command, free_port
 from tests.conftest import Corpus
+from tests.support.finetuning import conversations, write
+from tests.support.finetuning import words as finetuning
 from tests.support.processes import BIN, start
 from tests.support.runs import checkpoint_tensors, log, words
 
@@ -101,3 +104,24 @@ def wait_for(path: Path, seconds: float = 120) -> None:
     while not path.exists():
         assert time.monotonic() < deadline, f"{path} did not come"
         time.sleep(0.02)
+
+
+@pytest.mark.full
+def test_deepspeed_finetunes_what_it_has_pretrained(tmp_path: Path, corpus: Corpus) -> None:
+    """examples/midtrain.sh and then sft.sh, each with nothing but the model before it and conversations."""
+    short = {"train__steps": "2", "evaluation__every": "0", "evaluation__sample_every": "0"}
+    finish(start(*deepspeed_command(SCRIPT, words(corpus, tmp_path / "base", **short))))
+    data, before = write(tmp_path / "data.jsonl", conversations(30)), tmp_path / "base"
+    for script, name, learned in (("examples/midtrain.sh", "mid", "all"), ("examples/sft.sh", "sft", "assistant")):
+        settings = finetuning(corpus, tmp_path / name, before, data, train__dtype="bf16")
+        told = finish(start(*deepspeed_command(script, settings, 2)))
+        assert f"weights from {before}" in told
+        assert "conversations/data.jsonl after step 0:  read 30  dropped" in told
+        before = tmp_path / name
+        recipe = load_recipe(before / "recipe.toml")
+        assert (recipe.run.stage, recipe.tasks.loss_on) == ("chat", learned)
+        assert len(log(before, "step")) == recipe.train.steps >= 3
+    refused = start("bash", "examples/sft.sh", *finetuning(corpus, tmp_path / "x", tmp_path / "nothing", data))
+    said, _ = refused.communicate(timeout=60)
+    assert refused.returncode == 2
+    assert said.startswith("error: there is no model in run.start_from")

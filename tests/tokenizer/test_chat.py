@@ -12,8 +12,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from megatron_iberis.errors import InputError
-from megatron_iberis.tokenizer import SPECIALS, Tokenizer
-from megatron_iberis.tokenizer.chat import content_of, drop_oldest, render, render_for_completion, text_of
+from megatron_iberis.tokenizer import SPECIALS, Tokenizer, chat
+from megatron_iberis.tokenizer.chat import (
+    content_of,
+    drop_oldest,
+    render,
+    render_for_completion,
+    template_hash,
+    text_of,
+)
 
 from .test_lossless import texts
 
@@ -235,3 +242,16 @@ def test_the_oldest_turns_go_and_no_more_than_needed(
 def test_rendering_needs_no_torch() -> None:
     code = "import sys; from megatron_iberis.tokenizer import chat; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_templates_hash_is_another_for_any_other_rendering(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = template_hash()
+    template_hash.cache_clear()
+    assert template_hash() == known == "9dd857f9b6dc", "models know the template by this: was it meant to change?"
+    others = {"python": ("<|python_start|>", "<|python_end|>", 0), "python_output": ("", "", 0)}
+    for kind, marks in others.items():
+        with monkeypatch.context() as changed:
+            changed.setitem(chat._MARKS, kind, marks)
+            template_hash.cache_clear()
+            assert template_hash() != known
+    template_hash.cache_clear()

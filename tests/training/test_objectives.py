@@ -163,7 +163,22 @@ def test_a_weight_of_zero_is_as_an_ignored_target(one_rank: Ranks) -> None:
     assert found[0].gradient_norm == pytest.approx(norm, rel=1e-4)
 
 
-def test_a_step_in_which_nothing_counts_changes_nothing_but_momentum(one_rank: Ranks) -> None:
+def test_a_step_in_which_nothing_counts_changes_nothing(one_rank: Ranks) -> None:
+    """Neither at the start, nor later, when Muon's momentum alone would make a step of full size."""
     ((found, weights),) = one_rank(trained, Layout(), NextToken(), torch.zeros(ROWS, SEQUENCE_LENGTH), 1)
     assert (found[0].loss, found[0].gradient_norm, found[0].skipped) == (0.0, 0.0, False)
     assert all(torch.equal(weights[name], tensor) for name, tensor in start_weights().items())
+    before, after = one_rank(with_nothing_after_a_step, Layout())[0]
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    assert any(not torch.equal(tensor, start_weights()[name]) for name, tensor in before.items())
+
+
+def with_nothing_after_a_step(layout: Layout) -> list[dict[str, torch.Tensor]]:
+    """Runs on a rank: the weights after a step, and after another one without targets."""
+    tokens, targets, _ = data()
+    running, found = engine(recipe(layout), start_weights()), []
+    for step, learned in enumerate((targets, torch.full_like(targets, -1))):
+        running.step(step, own_micro_batches(running, tokens, learned))
+        found.append({name: tensor.clone() for name, tensor in master_weights(running).items()})
+    running.deepspeed.destroy()
+    return found

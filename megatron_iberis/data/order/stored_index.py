@@ -41,7 +41,7 @@ def stored_index(file: TokenFile, name: str, make: Callable[[], Arrays]) -> Arra
     """
     name = f"{Path(file.prefix).name}.{name}-{_hash(file, name)}.index"
     refusals = []
-    for folder in (Path(file.prefix).parent, _cache()):
+    for folder in (Path(file.prefix).parent, cache_folder()):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             # Of two that make the same file either may win: on a file system without locks only work is lost.
@@ -59,7 +59,7 @@ def _hash(file: TokenFile, name: str) -> str:
     return hash_file(file.prefix + ".idx", hashlib.sha256(name.encode()))[:16]
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
     """The user's cache folder; where there is no home (a container whose user has no name), the temporary folder."""
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

@@ -38,12 +38,14 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
 class TokenFile:
     """A token file open for reading: a sequence of documents, and a ring of tokens.
 
-    `prefix` is the path without .bin and .idx. Raises InputError with the fix when a file is missing, empty, cut
-    off, damaged or of a dtype that is not supported. Arrays come as read-only views of the file where they can.
+    `prefix` is the path without .bin and .idx, `name` what it is called by, usually the same. Raises InputError with
+    the fix when a file is missing, empty, cut off, damaged or of a dtype that is not supported. Arrays come as
+    read-only views of the file where they can.
     """
 
-    def __init__(self, prefix: str | os.PathLike[str]) -> None:
+    def __init__(self, prefix: str | os.PathLike[str], name: str = "") -> None:
         self.prefix = os.fspath(prefix)
+        self.name = name or self.prefix
         for suffix in (".idx", ".bin"):
             if not os.path.exists(self.prefix + suffix):
                 raise InputError(
