@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from megatron_iberis.config import Recipe
 from megatron_iberis.data.conversation_rows import ConversationRows
 from megatron_iberis.data.conversations import with_total
+from megatron_iberis.evaluation.live import live_tasks
 from megatron_iberis.monitor.events import Figures
 from megatron_iberis.monitor.monitor import Monitor
 from megatron_iberis.stages.between_steps import Validate, WriteTexts
@@ -54,6 +55,6 @@ def run(recipe: Recipe, inputs: ConversationInputs) -> int:
         if every.sample_every:
             write = WriteTexts(engine, inputs.tokenizer, monitor)
             found.append(Periodic(every.sample_every, write, phase="sampling"))
-        return found
+        return [*found, *live_tasks(engine, inputs.tokenizer, monitor)]
 
     return run_training(recipe, inputs.tokenizer, inputs.train, inputs.token_files, between, start=inputs.start)
