@@ -23,6 +23,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 PROGRAM, TESTS = "<program>", "<tests>"
+USED_UP = b"used up its CPU time"
 LONGEST_REASON = 300  # characters
 _COMPARISONS = ("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__contains__")
 _PLAIN = (int, float, str, bytes, bool, complex, type(None))
@@ -60,10 +61,17 @@ def _run(program: str, tests: str, line: int) -> NoReturn:
     module = types.ModuleType("program")
     sys.modules["program"] = sys.modules["__main__"] = module  # for dataclasses and the like; not this file
     names = vars(module)
+
+    def used_up(number: int, frame: Any) -> NoReturn:
+        write(line, USED_UP)
+        leave(1)
+
+    signal.signal(signal.SIGXCPU, used_up)
     try:
         look, marked = _with_looked_at_answers(tests)
         run(compile(program, PROGRAM, "exec"), names)
         vars(builtins).update(known)
+        names["__builtins__"] = builtins
         names[look] = _answer
         run(marked, names)
     except BaseException as error:  # SystemExit is one
@@ -166,22 +174,23 @@ def _set_limits(job: dict[str, Any]) -> None:
     if os.path.exists("/proc/self/statm"):
         with open("/proc/self/statm") as file:
             own = int(file.read().split()[0]) * resource.getpagesize()
+    seconds = math.ceil(job["seconds"])
     wanted = {
-        "RLIMIT_AS": own + job["memory"],
-        "RLIMIT_CPU": math.ceil(job["seconds"]),
-        "RLIMIT_FSIZE": job["file_size"],
-        "RLIMIT_NOFILE": 256,
-        "RLIMIT_CORE": 0,
-        "RLIMIT_STACK": 8 << 20,
-        "RLIMIT_MEMLOCK": 0,
-        "RLIMIT_MSGQUEUE": 0,
+        "RLIMIT_AS": (own + job["memory"],) * 2,
+        "RLIMIT_CPU": (seconds, seconds + 1),  # a signal, which says why the program ends, then the end
+        "RLIMIT_FSIZE": (job["file_size"],) * 2,
+        "RLIMIT_NOFILE": (256, 256),
+        "RLIMIT_CORE": (0, 0),
+        "RLIMIT_STACK": (8 << 20,) * 2,
+        "RLIMIT_MEMLOCK": (0, 0),
+        "RLIMIT_MSGQUEUE": (0, 0),
     }
-    for name, value in wanted.items():
+    for name, values in wanted.items():
         if (number := getattr(resource, name, None)) is not None:
             most = resource.getrlimit(number)[1]
-            value = value if most == resource.RLIM_INFINITY else min(value, most)
+            own_most = math.inf if most == resource.RLIM_INFINITY else most
             try:
-                resource.setrlimit(number, (value, value))
+                resource.setrlimit(number, (int(min(values[0], own_most)), int(min(values[1], own_most))))
             except (OSError, ValueError):
                 if job["level"] != "weak":  # macOS refuses some
                     raise

@@ -64,13 +64,17 @@ def open_conversations(recipe: Recipe) -> ConversationInputs:
 
 def open_rows(recipe: Recipe, tokenizer: Tokenizer) -> ConversationRows:
     """The rows to train on. Raises InputError as `open_conversations` does."""
+    batch = recipe.train.batch_tokens // recipe.model.sequence_length
+    return _rows(recipe, tokenizer, "tasks.mixture", open_sources(recipe), batch)
+
+
+def open_sources(recipe: Recipe) -> list[Source]:
+    """What the mixture is made of. InputError if that is nothing, or one of them is missing."""
     if not recipe.tasks.mixture:
         raise InputError(
             "tasks.mixture is empty: give conversations to train on, for example --tasks.mixture mine.jsonl."
         )
-    batch = recipe.train.batch_tokens // recipe.model.sequence_length
-    sources = [source for source, _ in _sources("tasks.mixture", recipe.tasks.mixture, recipe.tasks.root)]
-    return _rows(recipe, tokenizer, "tasks.mixture", sources, batch)
+    return [source for source, _ in _sources("tasks.mixture", recipe.tasks.mixture, recipe.tasks.root)]
 
 
 def with_tokenizer(recipe: Recipe) -> Recipe:

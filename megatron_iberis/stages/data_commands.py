@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from megatron_iberis.command import Parser
+from megatron_iberis.stages.data_overlap import add_overlap
 
 
 def add_data(commands: argparse._SubParsersAction[Parser]) -> None:
@@ -21,6 +22,7 @@ def add_data(commands: argparse._SubParsersAction[Parser]) -> None:
     show.add_argument("-n", type=_count, default=3, metavar="N", help="rows to print (default: 3)")
     show.add_argument("--first", type=_count, default=0, metavar="ROW", help="the first one (default: 0)")
     show.set_defaults(run=_show, overrides=True)
+    add_overlap(parts)
 
 
 def _count(word: str) -> int:

@@ -53,7 +53,7 @@ def test_nothing_outside_is_changed(level: Level, tmp_path: Path) -> None:
     attempts += [f"os.truncate({path!r}, 0)", f"os.chmod({path!r}, 0o777)", f"os.chown({path!r}, 1, 1)"]
     attempts += [f"os.utime({path!r})", f"os.rename({path!r}, 'here')", f"os.link({path!r}, 'here')"]
     attempts += [f"os.mkdir({path + '.d'!r})", f"os.symlink('a', {path + '.l'!r})", "os.mkdir('/iberis')"]
-    attempts += [f"open({library!r}, 'a')", f"os.open({library!r}, os.O_RDONLY | os.O_TRUNC)"]
+    attempts += [f"open({library!r}, 'a')", f"os.open({path!r}, os.O_RDONLY | os.O_TRUNC)"]
     attempts += [f"os.link({library!r}, 'os.py'); open('os.py', 'a')", f"os.setxattr({path!r}, 'user.a', b'')"]
     assert escapes(level, *attempts) == []
     assert kept.read_text() == "kept"
@@ -83,11 +83,11 @@ def test_no_process_and_no_signal(level: Level) -> None:
         "os.execv(sys.executable, ['python'])",
         "os.memfd_create('a')",
     ]
-    attempts += [f"os.kill({me}, 9)", "os.kill(os.getppid(), 9)", "os.kill(-1, 9)", "os.killpg(0, 9)", "os.setsid()"]
+    # Signal 0 is none: were they let through, nothing would end but this test.
+    attempts += [f"os.kill({me}, 0)", "os.kill(os.getppid(), 0)", "os.kill(-1, 0)", "os.killpg(0, 0)", "os.setsid()"]
     attempts += [f"os.sched_setaffinity({me}, [0])", f"os.setpriority(0, {me}, 19)"]
     attempts += [f"fcntl.fcntl(1, fcntl.F_SETOWN, {me})"]
     assert escapes(level, *attempts) == []
-    os.kill(me, 0)
 
 
 @at_each_hard_level
@@ -201,6 +201,28 @@ def test_the_weak_level_is_refused_unless_allowed(monkeypatch: pytest.MonkeyPatc
         assert not run_tests("import os; os._exit(0)", "", Limits(allow_weak=True)).passed
     finally:
         levels.sandbox_level.cache_clear()
+
+
+@pytest.mark.parametrize("best", ["full", "kernel"])
+def test_the_best_level_that_holds_is_taken(best: Level, monkeypatch: pytest.MonkeyPatch) -> None:
+    levels.sandbox_level.cache_clear()
+    monkeypatch.setattr(levels, "holds", lambda level: level in ("kernel", best))
+    try:
+        assert levels.sandbox_level() == best
+    finally:
+        levels.sandbox_level.cache_clear()
+
+
+def test_what_a_program_starts_is_killed_with_it(tmp_path: Path) -> None:
+    """At "weak", the only level where it can start anything."""
+    program = f"""
+import subprocess
+started = subprocess.Popen(["sleep", "60"])
+open({str(tmp_path / "pid")!r}, "w").write(str(started.pid))
+"""
+    assert run_tests(program, "", Limits(allow_weak=True), level="weak").passed
+    pid = int((tmp_path / "pid").read_text())
+    assert wait_for(lambda: [pid] if alive(pid) else [], lambda left: not left) == []
 
 
 def test_the_probe_finds_out_what_does_not_hold() -> None:

@@ -6,7 +6,12 @@ import pytest
 
 from megatron_iberis.sandbox import Limits, run_many, run_tests, sandbox_level
 
-CHECK = "def check(candidate):\n    assert candidate(2) == 4\n    assert candidate(-3) == 9\ncheck(square)"
+CHECK = """
+def check(candidate):
+    assert candidate(2) == 4
+    assert candidate(-3) == 9
+check(square)
+"""
 
 RIGHT = {
     "plain": """
@@ -130,14 +135,14 @@ def square(x):
     return A()
 """,
     "equal by a lambda": """
-A = type('A', (int,), {'__eq__': lambda a, b: True})
+A = type('A', (int,), {'__eq__': lambda a, b: isinstance(b, int)})
 def square(x):
     return A()
 """,
     "equal by an object": """
 class E:
     def __call__(self, other):
-        return True
+        return isinstance(other, int)
 class A:
     __eq__ = E()
     __hash__ = None
@@ -211,6 +216,42 @@ def test_right_programs_pass() -> None:
 def test_faked_programs_do_not_pass() -> None:
     verdicts = run_many([(program, CHECK) for program in FAKED.values()])
     assert [name for name, verdict in zip(FAKED, verdicts, strict=True) if verdict.passed] == []
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "__builtins__ = {**vars(__import__('builtins')), 'all': lambda found: True}",
+        "import builtins\nbuiltins.all = lambda found: True",
+    ],
+)
+def test_the_tests_have_their_own_builtins(program: str) -> None:
+    assert run_tests(program, "assert all([])").passed
+    assert "AssertionError" in run_tests(program, "assert all([False])").reason
+
+
+def test_answers_of_the_librarys_own_kinds_are_compared() -> None:
+    program = """
+from collections import Counter, OrderedDict, deque, namedtuple
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+import datetime
+Pair = namedtuple("Pair", "a b")
+Kind = Enum("Kind", "x y")
+@dataclass(order=True)
+class Point:
+    a: int
+def answers():
+    return [Counter("aab"), OrderedDict(a=1), deque([1]), Decimal(1), Fraction(1, 2), datetime.date(2000, 1, 1)]
+"""
+    tests = """
+assert answers() == [{"a": 2, "b": 1}, {"a": 1}, deque([1]), 1, 0.5, datetime.date(2000, 1, 1)]
+assert Pair(1, 2) == (1, 2) and Kind.x is Kind.x and Kind.x != Kind.y and Point(1) < Point(2) and Point(1) == Point(1)
+assert float("nan") != float("nan") and len([answers]) in {1} and "a" not in {"b": [set(), frozenset()]}
+"""
+    assert run_tests(program, tests).reason == "passed"
 
 
 def test_the_token_is_not_in_the_process_before_the_tests_end() -> None:

@@ -56,7 +56,7 @@ def check_installed(dedup: str | None) -> None:
 def _minhash_keys(texts: Sequence[str]) -> np.ndarray:
     from rensa import RMinHash
 
-    runs = [_hashed_runs(normalise(text[:_LONGEST])) for text in texts]
+    runs = [hashed_runs(normalise(text[:_LONGEST])) for text in texts]
     offsets = np.cumsum([0, *map(len, runs)]).tolist()
     rows = RMinHash.digest_matrix_from_flat_token_hashes(np.concatenate(runs), offsets, _SLOTS, _SEED).to_rows()
     bands = np.array(rows, "<u4").reshape(len(texts), KEYS_OF["minhash"], -1)
@@ -64,10 +64,11 @@ def _minhash_keys(texts: Sequence[str]) -> np.ndarray:
     return np.array(keys, np.uint64)
 
 
-def _hashed_runs(text: str) -> np.ndarray:
+def hashed_runs(text: str) -> np.ndarray:
     """A hash of every run of _RUN characters, uint64; a shorter text is one run."""
     characters = np.frombuffer(text.encode("utf-32-le"), "<u4").astype(np.uint64)
-    hashes = np.pad(characters, (0, max(0, _RUN - len(characters))))
+    missing = _RUN - len(characters)
+    hashes = np.pad(characters, (0, missing)) if missing > 0 else characters
     factor = int(_FACTOR)
     for width in (1, 2, 4):  # of runs of so many characters, those of twice as many
         hashes = hashes[:-width] * np.uint64(factor) + hashes[width:]
