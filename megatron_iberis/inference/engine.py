@@ -216,8 +216,10 @@ class Engine:
             elif budget > 0:
                 part = pending[:budget]
                 budget -= len(part)
-                end = state.length + len(part)
-                wanted = min(len(part), max(int(len(part) == len(pending)), end - request.score_from + 1))
+                wanted = int(len(part) == len(pending))
+                if self._scored(request):
+                    end = state.length + len(part)
+                    wanted = min(len(part), max(wanted, end - request.score_from + 1))
                 reading.append((request, Chunk(part, state, wanted)))
         return answers + reading
 

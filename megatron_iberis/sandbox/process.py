@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from megatron_iberis.sandbox.system_calls import system_call_filter
 
@@ -96,6 +96,8 @@ def run_at(level: Level, program: str, tests: str, limits: Limits, beside: int =
             said = watched.until_the_end()
         finally:
             used = _kill(process)
+    if not watched.ready:
+        _did_not_start(said, process.returncode)
     return _verdict(said, token, watched, used, level, limits)
 
 
@@ -126,13 +128,17 @@ class _Watched:
         return said
 
 
+def _did_not_start(said: bytes, exit_code: int) -> NoReturn:
+    text = said.decode(errors="replace")
+    if text.startswith("locked out: "):
+        raise LockedOutError(text.removeprefix("locked out: "))
+    raise RuntimeError(
+        f"the sandbox's interpreter did not start (exit code {exit_code}; {text or 'it said nothing'}): {sys.executable}"
+    )
+
+
 def _verdict(said: bytes, token: bytes, watched: _Watched, used: float, level: Level, limits: Limits) -> Verdict:
     seconds = time.monotonic() - watched.began
-    if not watched.ready:
-        text = said.decode(errors="replace")
-        if text.startswith("locked out: "):
-            raise LockedOutError(text.removeprefix("locked out: "))
-        raise RuntimeError(f"the sandbox's interpreter did not start ({text or 'it said nothing'}): {sys.executable}")
     if said == token:
         return Verdict(True, "passed", level, seconds)
     if watched.late:

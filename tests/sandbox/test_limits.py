@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from megatron_iberis.sandbox import Level, Limits, run_many, sandbox_level
+from megatron_iberis.sandbox.inside import moved
 from tests.sandbox.levels import at_each_hard_level, run
 
 EATS_80_MB = "def f():\n    held = bytearray(b'x') * (80 << 20)\n    return len(held)"
@@ -146,3 +147,16 @@ def test_many_programs_keep_their_order_and_are_told_as_they_come() -> None:
     assert [verdict.passed for verdict in verdicts] == [number % 2 == 1 for number in range(20)]
     assert told == dict(enumerate(verdict.passed for verdict in verdicts))
     assert run_many([]) == []
+
+
+def test_the_way_back_stays_open_whatever_its_number_is() -> None:
+    """A parent with hundreds of open files may hand over any number, that to which it is to be moved among them."""
+    reading, writing = os.pipe()
+    for wanted in (writing, reading, writing + 50):
+        found = moved(writing, wanted)
+        assert found != writing
+        os.write(found, b"x")
+        assert os.read(reading, 1) == b"x"
+        writing = found
+    os.close(reading)
+    os.close(writing)

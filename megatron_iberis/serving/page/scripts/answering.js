@@ -2,6 +2,7 @@
 // Answers that are being written: several at once, each in its conversation, also while another one is shown.
 {
   const SAVE_EVERY = 250; // ms: what a closed page may lose
+  const LEAVING = 300; // ms that a page which is being left lives on
   const { api } = iberis;
 
   // Two turns of one role in a row (after an answer that failed) become one: models have learned to alternate.
@@ -63,6 +64,8 @@
         }
       } catch (error) {
         failure = error;
+        // A page that is being left sees its connections cut, too: where it is, this is not reached any more.
+        if (!controller.signal.aborted) await new Promise((resolve) => setTimeout(resolve, LEAVING));
         if (controller.signal.aborted) message.finish = "stopped";
         else Object.assign(message, { finish: "error", error: { kind: error.kind ?? "errorForm", detail: error.detail ?? String(error.message) } });
       }
