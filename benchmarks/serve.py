@@ -84,6 +84,8 @@ class Target:
     port: int
     model: str
     process: subprocess.Popen[bytes]
+    silent: tuple[int, ...] = ()
+    """Ids without a text, which answers are kept from: a pause is then a step, and no answer ends early."""
 
 
 async def ask(target: Target, prompt: str | list[int], tokens: int, leave_after: float | None = None) -> Stream:
@@ -94,6 +96,7 @@ async def ask(target: Target, prompt: str | list[int], tokens: int, leave_after:
         **({"messages": [{"role": "user", "content": prompt}]} if chat else {"prompt": prompt}),
         "max_tokens": tokens,
         "temperature": 1.0,
+        **({"logit_bias": {str(i): -100 for i in target.silent}} if target.silent else {}),
         "stream": True,
         "stream_options": {"include_usage": True},
     }
@@ -168,13 +171,26 @@ async def measure(target: Target, streams: int, tokens: int, long: int) -> list[
         running = [asyncio.ensure_future(ask(target, prompt(-n), tokens * 2)) for n in (7, 8, 9)]
         await asyncio.sleep(rows[0].first_p50 + 10 * rows[0].pause_p50)
         disturbing = await ask(target, [300 + i % 200 for i in range(long)], 1)
-        row = summary(f"{target.name}, long", await asyncio.gather(*running))
+        disturbed = await asyncio.gather(*running)
         if not disturbing.finished:
             raise SystemExit(f"the long prompt was not answered: {disturbing.head!r}")
-        seconds = disturbing.ended - disturbing.started
-        print(f"a prompt of {long} tokens beside three streams: its first token after {seconds:.2f} s")
-        rows.append(row)
+        print(told_of_long(long, disturbing, disturbed))
+        rows.append(summary(f"{target.name}, long", disturbed))
     return rows
+
+
+def told_of_long(tokens: int, disturbing: Stream, disturbed: list[Stream]) -> str:
+    """What a long prompt cost the streams beside it."""
+    steps = [pair for stream in disturbed for pair in zip(stream.times, stream.times[1:], strict=False)]
+    usual = statistics.median(b - a for a, b in steps if b < disturbing.started or a > disturbing.ended)
+    meanwhile = [b - a for a, b in steps if b > disturbing.started and a < disturbing.ended]
+    longest, middle = max(meanwhile), statistics.median(meanwhile)
+    first = disturbing.ended - disturbing.started
+    return (
+        f"a prompt of {tokens} tokens beside three streams: its first token after {first:.2f} s; a step of the others\n"
+        f"  takes {1e3 * usual:.0f} ms without it, {1e3 * middle:.0f} with it ({middle / usual:.1f} x), "
+        f"{1e3 * longest:.0f} at most ({longest / usual:.1f} x)"
+    )
 
 
 async def soak(target: Target, requests: int) -> dict[str, Any]:
@@ -207,7 +223,7 @@ async def soak(target: Target, requests: int) -> dict[str, Any]:
 
 
 @contextmanager
-def started(name: str, model: str, command: list[str]) -> Iterator[Target]:
+def started(name: str, model: str, command: list[str], silent: tuple[int, ...] = ()) -> Iterator[Target]:
     """A server for a block; {port} in its command is its port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -225,7 +241,7 @@ def started(name: str, model: str, command: list[str]) -> Iterator[Target]:
                     log.seek(0)
                     raise SystemExit(f"{name} does not start:\n{log.read().decode(errors='replace')[-3000:]}")
                 time.sleep(0.2)
-            yield Target(name, port, model, process)
+            yield Target(name, port, model, process, silent)
         finally:
             process.terminate()
             process.wait(60)
@@ -243,6 +259,18 @@ def shaped(recipe: str, folder: Path) -> Path:
     loaded = load_recipe(recipe)
     save_weights(folder / "checkpoint", loaded, tokenizer, random_weights(loaded.model), 0, "random weights")
     return folder / "checkpoint"
+
+
+def _silent(checkpoint: Path) -> tuple[int, ...]:
+    """Ids that have no text of their own: specials, and bytes that are a part of a character."""
+    from megatron_iberis.checkpoint.weights import CheckpointWeights, whole_checkpoint
+    from megatron_iberis.tokenizer import Tokenizer
+
+    opened = CheckpointWeights(whole_checkpoint(checkpoint))
+    opened.close()
+    tokenizer = Tokenizer.load(opened.tokenizer)
+    texts = {i: tokenizer.decode_bytes([i]).decode(errors="ignore") for i in range(tokenizer.vocab_size)}
+    return (*tokenizer.specials.values(), *(i for i, text in texts.items() if not text))
 
 
 def main() -> None:
@@ -266,7 +294,7 @@ def main() -> None:
         serve += ["--dtype", arguments.dtype, "--max-requests", str(arguments.streams), "--force-chat"]
         serve += ["--state-memory", str(arguments.state_memory)]
         print(HEADER)
-        with started("iberis serve", "served", [*serve, "--model-name", "served"]) as target:
+        with started("iberis serve", "served", [*serve, "--model-name", "served"], _silent(folder)) as target:
             rows = asyncio.run(measure(target, arguments.streams, arguments.tokens, arguments.long))
             print(*rows, sep="\n", flush=True)
             if arguments.soak:

@@ -12,6 +12,7 @@ heads, D head size, V vocabulary, K kernel width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from megatron_iberis.kernels.int8_linear import int8_linear, quantize
 from megatron_iberis.kernels.rms_norm import rms_norm
 
 _KINDS = {torch.bfloat16: "bf16"}
-_FEW_TOKENS = {"fp32": 0, "bf16": MOST_ROWS, "int8": 16}
+_FEW_TOKENS: dict[str, float] = {"fp32": 0, "bf16": MOST_ROWS, "int8": math.inf}
 """How many tokens of a step, at most, are multiplied by kernels of our own."""
 
 Linear = Callable[[torch.Tensor], torch.Tensor]

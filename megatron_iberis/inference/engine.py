@@ -59,6 +59,8 @@ class Engine:
         self.kept = KeptPrefixes(self.memory)
         self.window = recovery_window(config)
         self.vocabulary = vocabulary or config.vocab_size
+        self.read = 0
+        """Tokens of prompts that the last step ran."""
         self._queue: list[Request] = []
         self._running: list[Request] = []
 
@@ -132,6 +134,7 @@ class Engine:
         """
         self._admit()
         chunks = self._chunks()
+        self.read = sum(len(chunk.ids) for request, chunk in chunks if request.reading)
         if not chunks:
             return []
         try:

@@ -132,9 +132,8 @@ def _did_not_start(said: bytes, exit_code: int) -> NoReturn:
     text = said.decode(errors="replace")
     if text.startswith("locked out: "):
         raise LockedOutError(text.removeprefix("locked out: "))
-    raise RuntimeError(
-        f"the sandbox's interpreter did not start (exit code {exit_code}; {text or 'it said nothing'}): {sys.executable}"
-    )
+    text = text or f"it said nothing, exit code {exit_code}"
+    raise RuntimeError(f"the sandbox's interpreter did not start ({text}): {sys.executable}")
 
 
 def _verdict(said: bytes, token: bytes, watched: _Watched, used: float, level: Level, limits: Limits) -> Verdict:

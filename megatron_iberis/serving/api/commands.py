@@ -46,7 +46,7 @@ def add_serve(commands: argparse._SubParsersAction[Parser]) -> None:
     command.add_argument(
         "--prefill-tokens",
         type=int,
-        help="of prompts in a step that others wait for (default: 32 on a CPU, 512 on a GPU)",
+        help="of prompts in a step that others wait for, at most (default: 32 on a CPU, 512 on a GPU)",
     )
     command.add_argument(
         "--state-memory", type=float, default=1.0, metavar="GIB", help="for keys and values (default: 1)"

@@ -24,6 +24,7 @@ from megatron_iberis.errors import InputError, sentence
 from megatron_iberis.inference.requests import Request, Token
 from megatron_iberis.serving.api.answers import Answer, Ask, Part
 from megatron_iberis.serving.api.opened import Opened
+from megatron_iberis.serving.api.pace import PrefillPace
 
 log = logging.getLogger(__name__)
 
@@ -69,9 +70,9 @@ class Job:
 class GenerationThread:
     """See above. To be used from the event loop that `start` was called in.
 
-    open_model: called on the thread. prefill_tokens: of prompts in a step while others are being answered;
-    alone: while nobody is. step_done: called after each step with its seconds and the number of tokens that it gave.
-    failed: called in the loop when `state` has become "failed".
+    open_model: called on the thread. prefill_tokens: of prompts in a step while others are being answered, at most
+    (pace.py); alone: while nobody is. step_done: called after each step with its seconds and the number of tokens that
+    it gave. failed: called in the loop when `state` has become "failed".
     """
 
     def __init__(
@@ -88,7 +89,7 @@ class GenerationThread:
         """Answers that were asked for and are not over."""
         self.opened: Opened | None = None
         self._open_model, self._step_done, self._failed = open_model, step_done, failed
-        self._prefill_tokens = prefill_tokens, max(prefill_tokens, alone)
+        self._pace, self._alone = PrefillPace(prefill_tokens), max(prefill_tokens, alone)
         self._inbox: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._outbox: list[tuple[Job, Event]] = []
         self._ended = 0
@@ -215,9 +216,11 @@ class GenerationThread:
         assert self.opened is not None
         engine = self.opened.engine
         answering = any(answer.request.answer for job in self._jobs for answer in job.answers.values())
-        engine.prefill_tokens = self._prefill_tokens[0 if answering else 1]
+        engine.prefill_tokens = self._pace.tokens if answering else self._alone
         started = time.monotonic()
         given = engine.step()
+        if answering:
+            self._pace.note(time.monotonic() - started, engine.read)
         tokens: dict[Job, list[tuple[int, Token]]] = defaultdict(list)
         for request, token in given:
             job, number = self._of_request[request]

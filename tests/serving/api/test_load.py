@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from megatron_iberis.inference.engine import Engine
+from megatron_iberis.serving.api.pace import PrefillPace
 from tests.serving.api.conftest import Say
 from tests.serving.api.test_leaving import read_all
 from tests.support.server import Running, opener, serving, tiny_model
@@ -32,6 +33,22 @@ def test_health_answers_at_once_while_64_streams_run(server: Running, say: Say) 
         received = read_all(stream)
         assert received.count(b'"content":"a"') == 150
         assert b"data: [DONE]" in received
+
+
+@pytest.mark.parametrize(("usual", "a_token", "wanted"), [(40, 1, 32), (25, 2.5, 8), (30, 1.8, 16), (20, 50, 1)])
+def test_as_much_of_a_prompt_is_read_as_doubles_a_step(usual: float, a_token: float, wanted: int) -> None:
+    pace = PrefillPace(32)
+    for _ in range(5):
+        pace.note(usual, 0)
+    for _ in range(10):
+        read = pace.tokens
+        pace.note(usual + a_token * read, read)
+    assert pace.tokens == wanted
+    pace.note(100 * usual, pace.tokens)  # something else was in the way: it recovers
+    assert pace.tokens == 1
+    for _ in range(6):
+        pace.note(usual + a_token * pace.tokens, pace.tokens)
+    assert pace.tokens == wanted
 
 
 def test_a_long_prompt_is_read_in_small_parts_while_others_are_answered(
