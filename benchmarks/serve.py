@@ -168,8 +168,8 @@ async def measure(target: Target, streams: int, tokens: int, long: int) -> list[
     rows = [summary(target.name, [alone])]
     rows.append(summary(target.name, await asyncio.gather(*(ask(target, prompt(n), tokens) for n in range(streams)))))
     if long:
-        running = [asyncio.ensure_future(ask(target, prompt(-n), tokens * 2)) for n in (7, 8, 9)]
-        await asyncio.sleep(rows[0].first_p50 + 10 * rows[0].pause_p50)
+        running = [asyncio.ensure_future(ask(target, prompt(-n), tokens * 4)) for n in (7, 8, 9)]
+        await asyncio.sleep(3 * rows[0].first_p50 + 40 * rows[0].pause_p50)
         disturbing = await ask(target, [300 + i % 200 for i in range(long)], 1)
         disturbed = await asyncio.gather(*running)
         if not disturbing.finished:
@@ -187,7 +187,7 @@ def told_of_long(tokens: int, disturbing: Stream, disturbed: list[Stream]) -> st
     longest, middle = max(meanwhile), statistics.median(meanwhile)
     first = disturbing.ended - disturbing.started
     return (
-        f"a prompt of {tokens} tokens beside three streams: its first token after {first:.2f} s; a step of the others\n"
+        f"a prompt of {tokens} tokens beside three streams: first token after {first:.2f} s; a step of the others\n"
         f"  takes {1e3 * usual:.0f} ms without it, {1e3 * middle:.0f} with it ({middle / usual:.1f} x), "
         f"{1e3 * longest:.0f} at most ({longest / usual:.1f} x)"
     )

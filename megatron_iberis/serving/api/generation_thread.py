@@ -71,8 +71,8 @@ class GenerationThread:
     """See above. To be used from the event loop that `start` was called in.
 
     open_model: called on the thread. prefill_tokens: of prompts in a step while others are being answered, at most
-    (pace.py); alone: while nobody is. step_done: called after each step with its seconds and the number of tokens that
-    it gave. failed: called in the loop when `state` has become "failed".
+    (pace.py); alone: while nobody is. step_done: called after each step with its seconds and the number of tokens
+    that it gave. failed: called in the loop when `state` has become "failed".
     """
 
     def __init__(
