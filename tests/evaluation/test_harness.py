@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-pytest.importorskip("lm_eval")
+pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed: pip extra eval")
 
 from lm_eval.api.instance import Instance
 

@@ -75,7 +75,7 @@ def unpacked(base: Path, overrides: list[str], step: int = 0) -> tuple[float, fl
         losses = [model(*(torch.from_numpy(x[None, part]) for x in (tokens, targets))) for part in parts]
         found = int((targets >= 0).sum())
         whole, count = whole + sum(losses), count + found
-        means += [float(sum(losses)) / found] if found else []
+        means += [sum(loss.item() for loss in losses) / found] if found else []
     (whole / count).backward()
     norm = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None]).norm()
     return float(whole) / count, sum(means) / len(means), float(norm)
