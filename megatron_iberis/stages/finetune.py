@@ -34,7 +34,7 @@ class TellRows:
             return
         for name, counts in with_total(self.rows.conversations.counts).items():
             values = {what: float(count) for what, count in asdict(counts).items()}
-            self.monitor.tell(Figures(done, f"conversations/{name}", values))
+            self.monitor.tell(Figures(done, f"conversations/{name.lstrip('/')}", values))
         if self.rows.rows < self.rows.layout.batch:
             self.monitor.note(
                 f"an epoch has {self.rows.rows:,} rows and a step {self.rows.layout.batch:,}: each step trains on "
