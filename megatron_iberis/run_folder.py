@@ -40,6 +40,16 @@ class RunFolder:
         return self.path / "references"
 
     @property
+    def rollouts(self) -> Path:
+        """The answers that a model was trained on, a file a batch of them (rollouts/answers.py)."""
+        return self.path / "rollouts"
+
+    @property
+    def difficulty(self) -> Path:
+        """How often each prompt was answered rightly before the first step (rollouts/difficulty.py)."""
+        return self.path / "difficulty.jsonl"
+
+    @property
     def tensorboard(self) -> Path:
         return self.path / "tensorboard"
 

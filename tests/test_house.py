@@ -24,7 +24,7 @@ FLOORS = (
     {"command", "monitor", "sharding"},
     {"checkpoint", "training"},
     {"convert", "inference", "planner"},
-    {"evaluation"},
+    {"evaluation", "rollouts"},
     {"doctor", "report", "serving", "stages"},
     {"cli"},
 )

@@ -7,6 +7,7 @@ from megatron_iberis.config.optimizer import OptimizerConfig
 from megatron_iberis.config.parallel import ParallelConfig
 from megatron_iberis.config.preference import PreferenceConfig
 from megatron_iberis.config.recipe import Recipe, load_recipe, recipe_text, save_recipe
+from megatron_iberis.config.reinforce import ReinforceConfig
 from megatron_iberis.config.run import CheckpointConfig, RunConfig
 from megatron_iberis.config.tasks import SourceConfig, TasksConfig
 from megatron_iberis.config.train import TrainConfig
@@ -20,6 +21,7 @@ __all__ = [
     "ParallelConfig",
     "PreferenceConfig",
     "Recipe",
+    "ReinforceConfig",
     "RunConfig",
     "SourceConfig",
     "TasksConfig",

@@ -27,6 +27,7 @@ from megatron_iberis.config.optimizer import OptimizerConfig
 from megatron_iberis.config.overrides import Switch, Text, convert, insert, parse_overrides, plain, suggest
 from megatron_iberis.config.parallel import ParallelConfig
 from megatron_iberis.config.preference import PreferenceConfig
+from megatron_iberis.config.reinforce import ReinforceConfig
 from megatron_iberis.config.run import CheckpointConfig, RunConfig
 from megatron_iberis.config.tasks import TasksConfig
 from megatron_iberis.config.train import TrainConfig
@@ -61,6 +62,8 @@ class Recipe:
     """Conversations."""
     preference: PreferenceConfig = field(default_factory=PreferenceConfig)
     """Pairs of answers."""
+    reinforce: ReinforceConfig = field(default_factory=ReinforceConfig)
+    """Answers of the model's own."""
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     """Saving."""
     run: RunConfig = field(default_factory=RunConfig)
@@ -88,6 +91,7 @@ class Recipe:
         recipe.parallel.check(model)
         recipe.train.check(model)
         recipe.tasks.check()
+        recipe.reinforce.check(model.softcap)
         recipe.checkpoint.check()
         recipe.run.check()
         check_deepspeed(recipe.deepspeed)

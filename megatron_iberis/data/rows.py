@@ -55,14 +55,18 @@ class Place:
     last_document: int
 
 
-class SampleSource(Protocol):
+class Located(Protocol):
+    """Numbered samples of which one can be told where they lie."""
+
+    def locate(self, sample: int) -> list[Place]:
+        """Where the tokens of a sample lie; its last target is one of them."""
+
+
+class SampleSource(Located, Protocol):
     """Random access to numbered samples."""
 
     def read(self, first: int, count: int) -> Rows:
         """The samples first .. first + count - 1, one a row."""
-
-    def locate(self, sample: int) -> list[Place]:
-        """Where the tokens of a sample lie; its last target is one of them."""
 
 
 class FileSource(SampleSource, Protocol):

@@ -1,7 +1,6 @@
 """Tasks measured while a model is trained, between two steps, by the engine of `inference/` with the live weights.
 
-* The full weights are brought together from all ranks as a checkpoint's are, and every rank has a model of its own
-  beside what it trains: fp32 weights of it for a moment, then in the dtype that it answers with.
+* Every rank has a model of its own for it, beside what it trains (`inference/live.py`).
 * Each item is one rank's. What all marks make together is told to the monitor, on rank 0.
 """
 
@@ -11,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-import torch
 import torch.distributed as dist
 
 from megatron_iberis.errors import sentence
@@ -19,11 +17,10 @@ from megatron_iberis.evaluation.asking import Asker
 from megatron_iberis.evaluation.benchmark import Benchmark, Marked, Measure, measure
 from megatron_iberis.evaluation.names import base_benchmarks, chat_benchmarks
 from megatron_iberis.evaluation.report import summaries
-from megatron_iberis.inference.decoder import Decoder
+from megatron_iberis.inference.live import live_decoder
 from megatron_iberis.monitor.events import Figures
 from megatron_iberis.monitor.monitor import Monitor
 from megatron_iberis.parallel.agreement import gather_objects, raise_on_any_rank
-from megatron_iberis.sharding.state import TrainingState
 from megatron_iberis.tokenizer import Tokenizer
 from megatron_iberis.training.engine import Engine
 from megatron_iberis.training.trainer import Periodic
@@ -63,7 +60,7 @@ class LiveTasks:
     def measure(self) -> list[Measure]:
         """Each benchmark's score; the same on all ranks."""
         rank, ranks, marks = dist.get_rank(), dist.get_world_size(), dict[tuple[int, int], Marked]()
-        asker, problem = self._asker(), None
+        asker, problem = Asker(live_decoder(self.engine), self.tokenizer, self.batch), None
         every = [(which, item) for which, each in enumerate(self.benchmarks) for item in range(len(each))]
         own = every[rank::ranks]
         try:
@@ -80,13 +77,6 @@ class LiveTasks:
         of = [[marks[which, item] for item in range(len(each))] for which, each in enumerate(self.benchmarks)]
         return [measure(each, of[which]) for which, each in enumerate(self.benchmarks)]
 
-    def _asker(self) -> Asker:
-        recipe, device = self.engine.recipe, self.engine.device
-        half = recipe.train.dtype == "bf16" and device.type == "cuda"
-        weights = full_weights(self.engine.state)
-        decoder = Decoder(recipe.model, weights, torch.bfloat16 if half else torch.float32, device)
-        return Asker(decoder, self.tokenizer, self.batch)
-
 
 def figures(measures: Sequence[Measure]) -> dict[str, float]:
     """By name: scores and bits per byte with their errors, and what they make together."""
@@ -101,23 +91,3 @@ def figures(measures: Sequence[Measure]) -> dict[str, float]:
         if score is not None:
             found[name] = cast(float, score)
     return found
-
-
-def full_weights(state: TrainingState) -> dict[str, torch.Tensor]:
-    """The whole model, fp32 by canonical name, on every rank; called by all ranks together."""
-    tensors = [flat.tensor for flat in state.layout]
-    exchange = state.exchange(tensors, _numel)
-    own = exchange.gather([tensor.detach() for tensor in tensors], torch.float32)
-    weights = {}
-    for name, owner in exchange.owners.items():
-        if owner == exchange.rank:
-            tensor = own[name].contiguous()
-        else:
-            tensor = torch.empty(exchange.shards[name].global_shape, device=exchange.device)
-        dist.broadcast(tensor, src=owner)
-        weights[name] = tensor
-    return weights
-
-
-def _numel(shape: tuple[int, ...]) -> float:
-    return float(torch.Size(shape).numel())

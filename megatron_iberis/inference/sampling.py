@@ -81,6 +81,8 @@ class Choice:
     top: list[tuple[int, float]]
     reported: tuple[float, ...] = ()
     """Log-probabilities of ids that were asked for (`Engine.submit`), in their order."""
+    drawn: float = 0.0
+    """The log-probability in the distribution that it was drawn from, after temperature and all else."""
 
 
 def choose(
@@ -102,13 +104,14 @@ def choose(
     normalizer = _log_sum_exp(raw)
     if not math.isfinite(normalizer):
         raise FloatingPointError("the model's logits are not finite: its weights or its inputs are damaged.")
-    adjusted = _adjusted(raw, sampling, context, generated)
+    adjusted, drawn = _adjusted(raw, sampling, context, generated), 0.0
     if sampling.temperature == 0:
         chosen = int(adjusted.argmax())
     else:
         ids, weights = _candidates(adjusted, sampling)
-        chosen = int(ids[_draw(weights, uniform(sampling.seed, sample, position))])
-    return _told(raw, normalizer, chosen, sampling.logprobs)
+        index, share = _draw(weights, uniform(sampling.seed, sample, position))
+        chosen, drawn = int(ids[index]), math.log(share) if share > 0 else -math.inf
+    return replace(_told(raw, normalizer, chosen, sampling.logprobs), drawn=drawn)
 
 
 def score(logits: torch.Tensor, token: int, logprobs: int) -> Choice:
@@ -223,7 +226,8 @@ def _largest(values: np.ndarray, count: int) -> np.ndarray:
     return found[np.argsort(-values[found], kind="stable")][:count]
 
 
-def _draw(weights: np.ndarray, uniform: float) -> int:
-    """The index at which the sum of the weights passes the share `uniform` of it all."""
+def _draw(weights: np.ndarray, uniform: float) -> tuple[int, float]:
+    """The index at which the sum of the weights passes the share `uniform` of it all, and its own share."""
     sums = np.cumsum(weights)
-    return min(int(np.searchsorted(sums, uniform * sums[-1], side="right")), weights.size - 1)
+    index = min(int(np.searchsorted(sums, uniform * sums[-1], side="right")), weights.size - 1)
+    return index, float(weights[index] / sums[-1])

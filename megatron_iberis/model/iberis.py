@@ -70,6 +70,7 @@ class Iberis(nn.Module):
         cu_seqlens: torch.Tensor | None = None,
         weights: torch.Tensor | None = None,
         per_token: bool = False,
+        temperature: float = 1.0,
     ) -> torch.Tensor:
         """The summed loss in nats over targets >= 0 (fp32 scalar), or without targets the logits.
 
@@ -78,7 +79,7 @@ class Iberis(nn.Module):
         begins a document. Documents then do not see each other. weights: what each target counts in the loss, fp32
         [B, T]; 1 by default. per_token: in place of the loss the log likelihood of each target, fp32 [B, T], 0 for
         ignored ones; for losses that make something else of them, at the price of the head's product once more in
-        the backward pass.
+        the backward pass; temperature divides the logits there.
         The ranks of one batch, tensor- and context-parallel, are given the same whole sequences, have the same
         result and are to make the same of it; each one's gradients are then its own part of the sum over
         context-parallel ranks. Raises InputError when T cannot be split into equal chunks.
@@ -93,7 +94,7 @@ class Iberis(nn.Module):
         documents = None if cu_seqlens is None else Documents.of(cu_seqlens, len(tokens), chunk, tokens.device)
         x = self.decoder(hidden_states=x, attention_mask=None, rotary_pos_emb=rotary, packed_seq_params=documents)
         targets, weights = (None if y is None else y[:, chunk].t() for y in (targets, weights))
-        found = self.head(x, targets, weights, per_token)
+        found = self.head(x, targets, weights, per_token, temperature)
         if targets is not None and not per_token:
             return sum_of_chunks(found, self.groups.cp)
         # Logits [t, B, V] or log likelihoods [t, B] of this chunk.
@@ -125,6 +126,7 @@ class Head(nn.Module):
         targets: torch.Tensor | None = None,
         weights: torch.Tensor | None = None,
         per_token: bool = False,
+        temperature: float = 1.0,
     ) -> torch.Tensor:
         """x: [T (/TP), B, E]; targets, weights: [T, B]. Logits [T, B, V]; given targets, the summed loss (scalar) or,
         per token, log likelihoods [T, B].
@@ -137,7 +139,7 @@ class Head(nn.Module):
         part = (self.softcap, self.first, self.padding, self.group)
         rows, goals = x.flatten(0, 1), targets.flatten()
         if per_token:
-            return token_log_likelihoods(rows, self.weight, goals, *part).view(targets.shape)
+            return token_log_likelihoods(rows, self.weight, goals, *part, temperature).view(targets.shape)
         return linear_cross_entropy(rows, self.weight, goals, *part, None if weights is None else weights.flatten())
 
 

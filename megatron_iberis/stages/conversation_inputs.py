@@ -121,20 +121,20 @@ def _sources(setting: str, mixture: Mapping[str, SourceConfig], root: str) -> li
     found: list[tuple[Source, str]] = []
     for name, source in mixture.items():
         if source.epochs > 0:
-            task = open_task(source.task, source.split or _usual_split(setting, source), root, **source.settings)
-            rows = _slice(f"{setting}.{name}", source, task)
+            task = open_task(source.task, source.split or usual_split(setting, source), root, **source.settings)
+            rows = slice_of(f"{setting}.{name}", source, task)
             found.append((Source(name, task, rows, source.epochs), task.language))
     return found
 
 
-def _usual_split(setting: str, source: SourceConfig) -> str:
+def usual_split(setting: str, source: SourceConfig) -> str:
     """Never what a task is evaluated on, to train on; a file that is named to be held out is held out whole."""
     if setting == "tasks.mixture":
         return "train"
     return "" if Path(source.task).suffix else "test"
 
 
-def _slice(setting: str, source: SourceConfig, task: Task) -> range:
+def slice_of(setting: str, source: SourceConfig, task: Task) -> range:
     """The rows that are asked for. Raises InputError when there are not so many."""
     end = source.start + source.rows if source.rows else len(task)
     if end > len(task) or source.start >= end:

@@ -17,7 +17,7 @@ from megatron_iberis.monitor.events import Figures
 from megatron_iberis.monitor.monitor import Monitor
 from megatron_iberis.stages.between_steps import Validate, WriteTexts
 from megatron_iberis.stages.conversation_inputs import ConversationInputs
-from megatron_iberis.stages.training_run import run_training
+from megatron_iberis.stages.training_run import run_training, samples_of
 from megatron_iberis.training.engine import Engine
 from megatron_iberis.training.trainer import Periodic
 
@@ -57,4 +57,12 @@ def run(recipe: Recipe, inputs: ConversationInputs) -> int:
             found.append(Periodic(every.sample_every, write, phase="sampling"))
         return [*found, *live_tasks(engine, inputs.tokenizer, monitor)]
 
-    return run_training(recipe, inputs.tokenizer, inputs.train, inputs.token_files, between, start=inputs.start)
+    return run_training(
+        recipe,
+        inputs.tokenizer,
+        inputs.train,
+        samples_of(inputs.train),
+        inputs.token_files,
+        between,
+        start=inputs.start,
+    )

@@ -23,6 +23,7 @@ from megatron_iberis.run_folder import RunFolder
 from megatron_iberis.stages.conversation_inputs import open_conversations
 from megatron_iberis.stages.inputs import open_inputs
 from megatron_iberis.stages.preference_inputs import open_pairs
+from megatron_iberis.stages.reinforce_inputs import open_prompts
 
 
 class Inputs(Protocol):
@@ -36,6 +37,7 @@ _OPENED: dict[str, Callable[[Recipe], Inputs]] = {
     "pretrain": open_inputs,
     "finetune": open_conversations,
     "preference": open_pairs,
+    "reinforce": open_prompts,
 }
 """What a stage reads; it may fill in what of the recipe follows from that."""
 

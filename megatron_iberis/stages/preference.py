@@ -18,7 +18,7 @@ from megatron_iberis.monitor.monitor import Monitor
 from megatron_iberis.run_folder import RunFolder
 from megatron_iberis.stages.between_steps import WriteTexts
 from megatron_iberis.stages.preference_inputs import PreferenceInputs, hash_of_weights
-from megatron_iberis.stages.training_run import run_training
+from megatron_iberis.stages.training_run import run_training, samples_of
 from megatron_iberis.training.engine import Engine
 from megatron_iberis.training.preference import Answers, PreferenceLoss
 from megatron_iberis.training.references import ReferenceFile, log_probabilities
@@ -43,7 +43,9 @@ def run(recipe: Recipe, inputs: PreferenceInputs) -> int:
             found.append(Periodic(every.sample_every, write, phase="sampling"))
         return [*found, *live_tasks(engine, inputs.tokenizer, monitor)]
 
-    return run_training(recipe, inputs.tokenizer, inputs.train, [], between, objective, inputs.start)
+    return run_training(
+        recipe, inputs.tokenizer, inputs.train, samples_of(inputs.train), [], between, objective, inputs.start
+    )
 
 
 def tell_pairs(inputs: PreferenceInputs, monitor: Monitor) -> None:

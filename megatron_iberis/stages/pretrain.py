@@ -9,7 +9,7 @@ from megatron_iberis.evaluation.live import live_tasks
 from megatron_iberis.monitor.monitor import Monitor
 from megatron_iberis.stages.between_steps import Validate, WriteTexts
 from megatron_iberis.stages.inputs import Inputs
-from megatron_iberis.stages.training_run import run_training
+from megatron_iberis.stages.training_run import run_training, samples_of
 from megatron_iberis.training.engine import Engine
 from megatron_iberis.training.trainer import Periodic
 
@@ -28,4 +28,12 @@ def run(recipe: Recipe, inputs: Inputs) -> int:
             found.append(Periodic(every.sample_every, write, phase="sampling"))
         return [*found, *live_tasks(engine, inputs.tokenizer, monitor)]
 
-    return run_training(recipe, inputs.tokenizer, inputs.train, inputs.token_files, evaluations, start=inputs.start)
+    return run_training(
+        recipe,
+        inputs.tokenizer,
+        inputs.train,
+        samples_of(inputs.train),
+        inputs.token_files,
+        evaluations,
+        start=inputs.start,
+    )

@@ -18,7 +18,7 @@ from megatron_iberis.checkpoint.load import Checkpoint, newest_to_resume
 from megatron_iberis.checkpoint.resume import check_same_run
 from megatron_iberis.checkpoint.save import CheckpointWriter
 from megatron_iberis.config import Recipe, save_recipe
-from megatron_iberis.data.rows import SampleSource
+from megatron_iberis.data.rows import Located, SampleSource
 from megatron_iberis.data.token_files.identity import identity
 from megatron_iberis.data.token_files.reader import TokenFile
 from megatron_iberis.hardware.measure import peak_flops
@@ -38,17 +38,20 @@ from megatron_iberis.stages.start_from import Start, StartWeights, open_start
 from megatron_iberis.tokenizer import Tokenizer
 from megatron_iberis.training.engine import NEXT_TOKEN, Engine
 from megatron_iberis.training.objectives import Objective
-from megatron_iberis.training.trainer import Periodic, train
+from megatron_iberis.training.trainer import Periodic, StepBatches, in_order, train
 
 Evaluations = Callable[[Engine, Monitor | None], Sequence[Periodic]]
 """What a stage looks at between steps, given the engine, and the monitor on rank 0."""
+Feed = Callable[[Engine, Monitor | None, int], StepBatches]
+"""Makes what gives each step its batches, given the engine, the monitor on rank 0, and the first step."""
 Identities = Mapping[str, Mapping[str, Any]]
 
 
 def run_training(
     recipe: Recipe,
     tokenizer: Tokenizer,
-    source: SampleSource,
+    source: Located,
+    feed: Feed,
     token_files: Sequence[TokenFile],
     evaluations: Evaluations,
     objective: Objective = NEXT_TOKEN,
@@ -59,7 +62,8 @@ def run_training(
     It is 1 when a checkpoint could not be saved, or the run had to be given up, which the monitor tells. Raises
     InputError on bad input.
 
-    source: the samples to train on; its str() is said at the start. token_files: all that the run reads.
+    source: the samples to train on; its str() is said at the start. feed: makes batches of them.
+    token_files: all that the run reads.
     objective: what is minimised.
     start: the weights that a run without a checkpoint begins with; by default those of a new model.
     """
@@ -86,12 +90,18 @@ def run_training(
             Periodic(recipe.checkpoint.every, save, at_stop=True, phase="saving"),
             Periodic(1, save.tell),
         ]
-        failures = _train_and_save(engine, source, objective, first_step, between, save, monitor)
+        batches_of = feed(engine, monitor, first_step)
+        failures = _train_and_save(engine, source, batches_of, objective, first_step, between, save, monitor)
         if monitor:
             for failure in failures:
                 monitor.note(failure)
             monitor.close()
         return 1 if failures else 0
+
+
+def samples_of(source: SampleSource) -> Feed:
+    """The source's samples as they are."""
+    return lambda engine, monitor, first_step: in_order(source, engine.recipe, engine.groups, first_step)
 
 
 def _find_checkpoint(
@@ -171,7 +181,8 @@ def _start_monitor(engine: Engine, data: str, peak: Peak, first_step: int, notes
 
 def _train_and_save(
     engine: Engine,
-    source: SampleSource,
+    source: Located,
+    batches_of: StepBatches,
     objective: Objective,
     first_step: int,
     between: Sequence[Periodic],
@@ -182,7 +193,7 @@ def _train_and_save(
     recipe, problems = engine.recipe, []
     with StopRequest() as stop:
         try:
-            done = train(recipe, engine, source, first_step, between, monitor, stop.asked, objective)
+            done = train(recipe, engine, source, batches_of, first_step, between, monitor, stop.asked, objective)
             if done < recipe.train.steps and monitor:
                 monitor.note(f"stopped after step {done}, as asked: resume with the same command and --run.resume")
         except RunFailedError as error:

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from megatron_iberis.data.rows import SampleSource
+from megatron_iberis.data.rows import Located
 from megatron_iberis.monitor.log import json_line
 from megatron_iberis.resilience.failure import RunFailedError
 from megatron_iberis.training.engine import StepResult
@@ -27,7 +27,7 @@ class SkippedSteps:
     too many.
     """
 
-    def __init__(self, folder: Path | None, source: SampleSource, rows: int, limit: int) -> None:
+    def __init__(self, folder: Path | None, source: Located, rows: int, limit: int) -> None:
         self._folder, self._source, self._rows, self._limit = folder, source, rows, limit
         self._in_a_row = 0
 
@@ -61,7 +61,7 @@ class SkippedSteps:
         return f"Where its samples lie stands in {path}"
 
 
-def places(source: SampleSource, first: int, count: int) -> list[dict[str, Any]]:
+def places(source: Located, first: int, count: int) -> list[dict[str, Any]]:
     """Where the samples first .. first + count - 1 lie: an entry for each piece of each sample."""
     numbers = range(first, first + count)
     return [{"sample": number, **asdict(place)} for number in numbers for place in source.locate(number)]

@@ -7,21 +7,25 @@ Ranks decide nothing alone: they stop after the same step, and skip the same ste
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from megatron_iberis.config import Recipe
-from megatron_iberis.data.batches import micro_batches, prefetch
+from megatron_iberis.data.batches import Batch, micro_batches, prefetch
 from megatron_iberis.data.plan import BatchPlan
-from megatron_iberis.data.rows import SampleSource
+from megatron_iberis.data.rows import Located, SampleSource
 from megatron_iberis.monitor.events import TRAIN, Figures
 from megatron_iberis.monitor.monitor import Monitor, StepMetrics
+from megatron_iberis.parallel.groups import ParallelGroups
 from megatron_iberis.resilience.heartbeat import Heartbeat
 from megatron_iberis.training.engine import NEXT_TOKEN, Engine, StepResult
 from megatron_iberis.training.objectives import Objective
 from megatron_iberis.training.schedule import muon_momentum
 from megatron_iberis.training.skipped_steps import SkippedSteps
+
+StepBatches = Callable[[int], list[Batch]]
+"""Called by all ranks before each step with its number, from 0: this rank's micro-batches, `accumulation` of them."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ class Periodic:
 def train(
     recipe: Recipe,
     engine: Engine,
-    source: SampleSource,
+    source: Located,
+    batches_of: StepBatches,
     first_step: int,
     between: Sequence[Periodic],
     monitor: Monitor | None,
@@ -59,25 +64,18 @@ def train(
     """Trains from `first_step` (0-based) to the recipe's last; called by all ranks, of which rank 0 has a monitor.
 
     What was due before first_step is not done again: a resumed run continues as if it had not stopped. stop: whether
-    this rank was asked to stop; all ranks do so after the same step. Returns the steps done. Raises RunFailedError on
-    all ranks after too many skipped steps.
+    this rank was asked to stop; all ranks do so after the same step. source: tells where samples lie. Returns the
+    steps done. Raises RunFailedError on all ranks after too many skipped steps.
     """
-    steps, groups = recipe.train.steps, engine.groups
-    plan = BatchPlan(
-        global_batch=recipe.train.batch_tokens // recipe.model.sequence_length,
-        micro_batch=recipe.train.device_batch,
-        rank=groups.dp_rank,
-        ranks=groups.dp_size,
-    )
+    steps, rows = recipe.train.steps, recipe.train.batch_tokens // recipe.model.sequence_length
     folder = Path(recipe.run.folder) if monitor else None
-    skipped = SkippedSteps(folder, source, plan.global_batch, recipe.train.max_skipped_steps)
+    skipped = SkippedSteps(folder, source, rows, recipe.train.max_skipped_steps)
     if first_step == 0:
         _do_what_is_due(between, 0, steps, engine.heartbeat)
-    batches = prefetch(micro_batches(source, plan, first_step, steps))
     for step in range(first_step, steps):
         started = time.monotonic()
         engine.heartbeat.beat("data", step + 1)
-        result = engine.step(step, [next(batches) for _ in range(plan.accumulation)], objective, stop)
+        result = engine.step(step, batches_of(step), objective, stop)
         if monitor:
             monitor.step(_progress(recipe, engine, step, result, time.monotonic() - started))
             if result.figures:
@@ -89,6 +87,23 @@ def train(
         if result.stop:
             return step + 1
     return steps
+
+
+def in_order(source: SampleSource, recipe: Recipe, groups: ParallelGroups, first_step: int) -> StepBatches:
+    """The source's samples one after the other, read ahead of time. first_step: the first that will be asked for."""
+    plan = batch_plan(recipe, groups)
+    batches: Iterator[Batch] = prefetch(micro_batches(source, plan, first_step, recipe.train.steps))
+    return lambda step: [next(batches) for _ in range(plan.accumulation)]
+
+
+def batch_plan(recipe: Recipe, groups: ParallelGroups) -> BatchPlan:
+    """How the rows of a step are shared out."""
+    return BatchPlan(
+        global_batch=recipe.train.batch_tokens // recipe.model.sequence_length,
+        micro_batch=recipe.train.device_batch,
+        rank=groups.dp_rank,
+        ranks=groups.dp_size,
+    )
 
 
 def _do_what_is_due(

@@ -14,8 +14,9 @@ from megatron_iberis.config import EvaluationConfig
 from megatron_iberis.errors import InputError
 from megatron_iberis.evaluation.asking import Asker
 from megatron_iberis.evaluation.benchmark import measure
-from megatron_iberis.evaluation.live import LiveTasks, full_weights, live_tasks
+from megatron_iberis.evaluation.live import LiveTasks, live_tasks
 from megatron_iberis.inference.decoder import Decoder
+from megatron_iberis.sharding.whole import full_weights
 from tests.conftest import Corpus
 from tests.evaluation.support import Numbers
 from tests.support.ranks import Ranks

@@ -215,3 +215,11 @@ def test_what_is_out_of_its_bounds_is_refused(wrong: dict[str, Any], said: str) 
 def test_a_bias_outside_the_vocabulary_is_refused() -> None:
     with pytest.raises(InputError, match="token 50: the vocabulary ends with 49"):
         pick(logits(1), Sampling(logit_bias={50: 1}))
+
+
+@pytest.mark.parametrize("sampling", [Sampling(0.6, seed=3), Sampling(1.0, seed=3), Sampling(1.3, top_k=5, seed=3)])
+def test_the_probability_of_a_draw_is_that_in_the_distribution_it_was_drawn_from(sampling: Sampling) -> None:
+    logits = torch.randn(50, generator=torch.Generator().manual_seed(1)) * 3
+    for position in range(20):
+        choice = choose(logits, sampling, 0, position, (), ())
+        assert choice.drawn == pytest.approx(float(filtered(logits, sampling)[choice.id]), abs=1e-9)

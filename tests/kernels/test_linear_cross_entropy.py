@@ -288,3 +288,21 @@ def test_split_vocabulary_gives_the_same_weighted_loss_and_likelihoods(
         whole = torch.from_numpy(np.concatenate([part[which][2] for part in parts]))
         torch.testing.assert_close(whole[:vocab], d_weight, rtol=1e-4, atol=2e-5)
         assert not whole[vocab:].any()
+
+
+@pytest.mark.parametrize("temperature", [0.4, 1.7])
+@pytest.mark.parametrize("padding", [0, 3])
+def test_temperature_divides_the_capped_logits(temperature: float, padding: int) -> None:
+    torch.manual_seed(0)
+    hidden, weight = torch.randn(70, 16, requires_grad=True), torch.randn(40, 16, requires_grad=True)
+    targets = torch.randint(-1, 40, (70,))
+    factors = torch.randn(70)
+    padded = torch.cat([weight, torch.randn(padding, 16)])
+    found = token_log_likelihoods(hidden, padded, targets, SOFTCAP, padding=padding, temperature=temperature)
+    gradients = torch.autograd.grad((found * factors).sum(), (hidden, weight))
+    exact_hidden, exact_weight = hidden.double().detach().requires_grad_(), weight.double().detach().requires_grad_()
+    expected = reference.token_log_likelihoods(exact_hidden, exact_weight, targets, SOFTCAP, temperature)
+    exact = torch.autograd.grad((expected * factors).sum(), (exact_hidden, exact_weight))
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+    for ours, theirs in zip(gradients, exact, strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-5)

@@ -46,10 +46,13 @@ def token_log_likelihoods(
     vocab_start: int = 0,
     padding: int = 0,
     group: ProcessGroup | None = None,
+    temperature: float = 1.0,
 ) -> torch.Tensor:
     """The log likelihood of each target, in nats: fp32 [N], 0 for ignored ones, the same on all ranks of `group`.
 
     Arguments and gradients are those of `linear_cross_entropy`; the ranks of the group are to give the result the
-    same gradient.
+    same gradient. temperature: divides the capped logits; 2 softcap / temperature must be below 88.
     """
-    return implementation.token_log_likelihoods(hidden, weight, targets, softcap, vocab_start, padding, group)
+    return implementation.token_log_likelihoods(
+        hidden, weight, targets, softcap, vocab_start, padding, group, temperature
+    )

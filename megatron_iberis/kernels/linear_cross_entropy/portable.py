@@ -55,9 +55,10 @@ def token_log_likelihoods(
     vocab_start: int,
     padding: int,
     group: ProcessGroup | None,
+    temperature: float,
 ) -> torch.Tensor:
     """hidden [N, E], weight [V_local, E], targets [N] -> fp32 [N]."""
-    head = _Head(softcap, vocab_start, padding, group)
+    head = _Head(softcap, vocab_start, padding, group, temperature)
     found: torch.Tensor = _TokenLogLikelihoods.apply(hidden, weight, targets, head)
     return found
 
@@ -118,7 +119,7 @@ class _TokenLogLikelihoods(torch.autograd.Function):
             s, likelihood = ctx.head.exponentials(logits, room)
             goals = _Goals(targets[chunk], ctx.head.vocab_start, weight.shape[0])
             total = totals[chunk]
-            counts = torch.where(goals.counted, -grads[0][chunk], 0.0)
+            counts = torch.where(goals.counted, -grads[0][chunk] / ctx.head.temperature, 0.0)
             gradient.add(chunk, _logit_gradient(s, likelihood, total, goals), 4.0 * counts / total)
         return gradient.hidden, gradient.weight.to(weight.dtype), None, None
 
@@ -149,17 +150,23 @@ class _Goals:
 
 @dataclass(frozen=True)
 class _Head:
-    """What makes likelihoods of this rank's logits: the soft cap, and this rank's part of the vocabulary."""
+    """What makes likelihoods of this rank's logits: soft cap, temperature, and this rank's part of the vocabulary."""
 
     softcap: float
     vocab_start: int
     padding: int
     group: ProcessGroup | None
+    temperature: float = 1.0
+
+    @property
+    def _range(self) -> float:
+        """How far apart the lowest and the highest logit may be."""
+        return 2.0 * self.softcap / self.temperature
 
     def exponentials(self, logits: torch.Tensor, room: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """s in the place of raw logits, and exp(capped logit - softcap), unnormalised likelihoods, in `room`."""
+        """s in the place of raw logits, and unnormalised likelihoods, of which none is above 1, in `room`."""
         s = logits.mul_(-2.0 / self.softcap).sigmoid_()
-        likelihood = torch.mul(s, -2.0 * self.softcap, out=room).exp_()
+        likelihood = torch.mul(s, -self._range, out=room).exp_()
         if self.padding:
             likelihood[:, -self.padding :] = 0.0
         return s, likelihood
@@ -176,7 +183,7 @@ class _Head:
 
     def nats(self, total: torch.Tensor, at_target: torch.Tensor) -> torch.Tensor:
         """Negative log likelihoods [n]."""
-        return total.log() + 2.0 * self.softcap * at_target
+        return total.log() + self._range * at_target
 
 
 def _logit_gradient(s: torch.Tensor, likelihood: torch.Tensor, total: torch.Tensor, goals: _Goals) -> torch.Tensor:

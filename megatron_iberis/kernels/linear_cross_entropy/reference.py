@@ -22,10 +22,10 @@ def linear_cross_entropy(
 
 
 def token_log_likelihoods(
-    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, softcap: float
+    hidden: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, softcap: float, temperature: float = 1.0
 ) -> torch.Tensor:
     """The log likelihood of each target, [N], 0 for ignored ones."""
     raw = F.linear(hidden, weight)
     raw = raw.to(torch.promote_types(raw.dtype, torch.float32))
-    logits = softcap * torch.tanh(raw / softcap)
+    logits = softcap * torch.tanh(raw / softcap) / temperature
     return -F.cross_entropy(logits, targets, ignore_index=-1, reduction="none")
