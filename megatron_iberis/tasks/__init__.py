@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from megatron_iberis.errors import InputError
-from megatron_iberis.tasks import code, conversations, japanese, knowledge, mathematics, spelling
+from megatron_iberis.tasks import code, conversations, japanese, knowledge, mathematics, reasoning, spelling
 from megatron_iberis.tasks.task import Mark, Row, Task
 
 TASKS: dict[str, Callable[..., Task]] = {
@@ -18,6 +18,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     **spelling.TASKS,
     **conversations.TASKS,
     **japanese.TASKS,
+    **reasoning.TASKS,
 }
 """Name -> what opens it: called with `split`, `root` and the task's own settings."""
 _FILES = (".json", ".jsonl", ".parquet")

@@ -81,9 +81,10 @@ def test_a_set_opens_in_the_hubs_form(name: str, hub_form: str) -> None:
 
 
 def test_each_task_says_what_it_is(authors: str, hub_form: str) -> None:
-    assert TASKS.keys() == AUTHORS.keys() | HUB.keys()
+    tasks = TASKS.keys() - {"reasoning-gym"}  # which has tests of its own
+    assert tasks == AUTHORS.keys() | HUB.keys()
     japanese = {"smoltalk-ja", "jcommonsenseqa", "jnli", "jsquad", "jmmlu", "mgsm-ja", "jhumaneval", "niilc"}
-    for name in TASKS:
+    for name in tasks:
         task = open_task(name, root=authors if name in AUTHORS else hub_form)
         assert task.name == name
         assert task.language == ("ja" if name in japanese | {"xwinograd-ja"} else "en")
