@@ -69,7 +69,7 @@ def open_reasoning(
     if dataset not in kinds:
         near = get_close_matches(dataset, kinds, 5) or ("chain_sum", "spell_backward", "letter_counting")
         raise InputError(
-            f"reasoning-gym has no dataset {dataset!r}: set it to one of its {len(kinds)} kinds, as {', '.join(near)}."
+            f"reasoning-gym has no dataset {dataset!r}: set it to one of {len(kinds)}, as {', '.join(near)}."
         )
     if size < 0:
         raise InputError(f"reasoning-gym can't have {size} rows: set its size to 1 or more, or 0 for the usual one.")
