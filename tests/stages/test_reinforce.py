@@ -59,7 +59,7 @@ def rollouts(folder: Path) -> list[list[dict[str, object]]]:
     return [[json.loads(line) for line in path.read_text().splitlines()] for path in paths]
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.full) for seed in (1, 2))])
 def test_the_reward_rises_from_guessing_to_knowing(
     one_rank: Ranks, guessing: Path, prompts: Path, tmp_path: Path, seed: int
 ) -> None:
