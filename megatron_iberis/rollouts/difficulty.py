@@ -29,15 +29,15 @@ def promising(
 ) -> list[int]:
     """The places among `prompts` of those to be trained on; called by all ranks together.
 
-    path: the file of what came of it, read if it is there. answering: makes what answers with the weights that the
-    run began with; None: those are gone. InputError if none is left, or the file is of other prompts or is gone.
+    path: the file of what came of it. answering: makes what answers with the weights that the run begins with; None:
+    it has begun, and the file is read. InputError if none is left, or the file is of other prompts or is gone.
     """
-    known = gather_objects(path.is_file())[0]
-    if not known:
-        if answering is None:
+    if answering is None:
+        if not gather_objects(path.is_file())[0]:
             raise InputError(
                 f"{path} is gone, which tells the prompts that this run is trained on: put it back, or begin anew."
             )
+    else:  # also where there is one: it may be of a run that began with other weights and came to nothing
         groups = answering()(prompts, settings.filter_samples, f"{seed} difficulty")
         lines = [
             {"prompt": prompt.number, "where": prompt.where, "samples": settings.filter_samples, "mean": group.mean}
