@@ -33,7 +33,10 @@ def add_eval(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     base.set_defaults(run=_base)
     chat = kinds.add_parser("chat", help="in conversation: ChatCORE's tasks and the Japanese ones")
-    _add_common(chat, "names of tasks, or chatcore (default: all there are)")
+    _add_common(
+        chat,
+        "names of tasks, chatcore, or files of questions: mine.jsonl, ja=mine.jsonl (default: all tasks there are)",
+    )
     chat.add_argument(
         "--allow-weak-sandbox", action="store_true", help="run the model's programs also where they can't be shut in"
     )

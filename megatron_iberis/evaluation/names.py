@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import cast, get_args
 
 from megatron_iberis.errors import InputError
 from megatron_iberis.evaluation.benchmark import Benchmark
-from megatron_iberis.evaluation.chat import CHAT_CORE, chat_names, open_chat
+from megatron_iberis.evaluation.chat import CHAT_CORE, ChatTask, chat_names, open_chat
 from megatron_iberis.evaluation.core import open_core
 from megatron_iberis.evaluation.japanese import open_japanese
+from megatron_iberis.tasks import FILES
+from megatron_iberis.tasks.conversations import open_questions
+from megatron_iberis.tasks.published import Language
 from megatron_iberis.tokenizer import Tokenizer
 
 Openers = Mapping[str, Callable[[], Benchmark]]
@@ -34,15 +40,36 @@ def base_benchmarks(names: Sequence[str], root: str, tokenizer: Tokenizer, limit
 def chat_benchmarks(
     names: Sequence[str], root: str, tokenizer: Tokenizer, limit: int = 0, allow_weak: bool = False
 ) -> Openers:
-    """Of conversations: "chatcore" (its six tasks), or names of tasks; no names: all. Errors as above.
+    """Of conversations: "chatcore" (its six tasks), names of tasks, or files; no names: all tasks. Errors as above.
 
-    allow_weak: code that the model writes may run where it can't be shut in.
+    A file, "mine.jsonl" or "ja=mine.jsonl", is one of questions with their answers. allow_weak: code that the model
+    writes may run where it can't be shut in.
     """
     every = chat_names()
-    wanted = {_plain(name) for name in names or every}
+    files = [name for name in names if name.endswith(FILES)]
+    wanted = {_plain(name) for name in names if name not in files} if names else set(map(_plain, every))
     _refuse_unknown(wanted, ["chatcore", *every])
     chosen = [name for name in every if _plain(name) in wanted or (name in CHAT_CORE and "chatcore" in wanted)]
-    return open_chat(root, tokenizer, chosen, limit, allow_weak)
+    openers: dict[str, Callable[[], Benchmark]] = dict(open_chat(root, tokenizer, chosen, limit, allow_weak))
+    for file in files:
+        language, path = _language_and_path(file)
+        name = Path(path).stem
+        if name in openers:
+            raise InputError(f"two sets are named {name!r}: give {path} another name, scores stand under it.")
+        openers[name] = partial(_open_file, path, language, tokenizer, limit)
+    return openers
+
+
+def _language_and_path(name: str) -> tuple[Language, str]:
+    """Of "ja=mine.jsonl"; without a language it is English."""
+    language, equals, path = name.partition("=")
+    if equals and language in get_args(Language):
+        return cast(Language, language), path
+    return "en", name
+
+
+def _open_file(path: str, language: Language, tokenizer: Tokenizer, limit: int) -> ChatTask:
+    return ChatTask(open_questions(path, language), tokenizer, limit)
 
 
 def _plain(name: str) -> str:

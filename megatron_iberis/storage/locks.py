@@ -18,17 +18,20 @@ _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.
 
 
 class Lock:
-    """Held until `close`. locked: False on a file system without locks."""
+    """Held until `close`. locked: False on a file system without locks.
+
+    descriptor: a process that inherits it holds the lock as well, to its own end.
+    """
 
     def __init__(self, descriptor: int, locked: bool) -> None:
-        self._descriptor, self.locked = descriptor, locked
+        self.descriptor, self.locked = descriptor, locked
         self._note: Path | None = None
 
     def close(self) -> None:
         """Lets go of what was locked."""
         if self._note:
             self._note.unlink(missing_ok=True)
-        os.close(self._descriptor)
+        os.close(self.descriptor)
 
 
 def lock(path: Path, shared: bool = False, wait: bool = False) -> Lock:

@@ -21,7 +21,8 @@ TASKS: dict[str, Callable[..., Task]] = {
     **reasoning.TASKS,
 }
 """Name -> what opens it: called with `split`, `root` and the task's own settings."""
-_FILES = (".json", ".jsonl", ".parquet")
+FILES = (".json", ".jsonl", ".parquet")
+"""How the name of a file of conversations ends."""
 
 
 def open_task(name: str, split: str = "", root: str = "", **settings: Any) -> Task:
@@ -31,14 +32,14 @@ def open_task(name: str, split: str = "", root: str = "", **settings: Any) -> Ta
     that holds the published files, each set's in a folder of its own; without one they are fetched. Names are taken
     with any case, hyphens or none. InputError if there is no such task, split, setting or file.
     """
-    if name.endswith(_FILES):
+    if name.endswith(FILES):
         path = Path(name) if Path(name).exists() or not root else Path(root) / name
         return _called(conversations.open_file, name, path=str(path), split=split, **settings)
     known = {_plain(task): task for task in TASKS}
     if _plain(name) not in known:
         raise InputError(
             f"there is no task {name!r}: choose among {', '.join(sorted(TASKS))}, or name a file of conversations "
-            f"({', '.join(_FILES)})."
+            f"({', '.join(FILES)})."
         )
     task = known[_plain(name)]
     return _called(TASKS[task], task, split=split, root=root, **settings)
@@ -57,4 +58,4 @@ def _plain(name: str) -> str:
     return name.lower().replace("-", "").replace("_", "")
 
 
-__all__ = ["TASKS", "Mark", "Row", "Task", "open_task"]
+__all__ = ["FILES", "TASKS", "Mark", "Row", "Task", "open_task"]

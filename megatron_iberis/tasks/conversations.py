@@ -17,8 +17,8 @@ from megatron_iberis.errors import InputError
 from megatron_iberis.tasks.place import Place
 from megatron_iberis.tasks.published import Language, RecordTask, shuffle
 from megatron_iberis.tasks.records import Record, open_records
-from megatron_iberis.tasks.task import Row
-from megatron_iberis.tokenizer.chat import check_messages
+from megatron_iberis.tasks.task import Mark, Row
+from megatron_iberis.tokenizer.chat import check_messages, text_of
 
 _SHAREGPT = {"human": "user", "gpt": "assistant", "system": "system"}
 HELD_OUT = 100
@@ -143,6 +143,20 @@ def open_file(
 ) -> RecordTask:
     """The conversations of a .json, .jsonl or .parquet file."""
     return open_conversations([Path(path)], path, split, language, replace, held_out)
+
+
+def open_questions(path: str, language: Language = "en") -> RecordTask:
+    """The conversations of a file as an evaluation: right is an answer with the very text of the last message."""
+    records = open_records([Path(path)])
+    return RecordTask(
+        Path(path).stem, language, "generation", 0.0, records, conversation_row, range(len(records)), same_text
+    )
+
+
+def same_text(row: Row, completion: str) -> Mark:
+    """1 for the text of the row's answer, but for what stands around it."""
+    found = completion.strip()
+    return Mark(float(found == text_of(row.messages[-1]["content"]).strip()), found)
 
 
 TASKS = {"smoltalk": open_smoltalk, "smoltalk-ja": open_smoltalk_ja, "identity": open_identity}

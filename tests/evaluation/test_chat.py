@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from megatron_iberis.evaluation.benchmark import Measure, measure
 from megatron_iberis.evaluation.chat import CHAT_CORE, ChatTask, CodeTask, check_chat_model, summarise_chat
 from megatron_iberis.evaluation.journal import marked_of, marks_of
 from megatron_iberis.evaluation.names import chat_benchmarks
-from megatron_iberis.evaluation.questions import Answer, Letters, Reply
+from megatron_iberis.evaluation.questions import Answer, Letters, Likelihood, Reply
 from megatron_iberis.evaluation.report import row as row_of_table
 from megatron_iberis.evaluation.report import summary_lines
 from megatron_iberis.inference.decoder import Decoder
@@ -153,6 +155,31 @@ def test_names_are_taken_as_they_are_written(tokenizer: Tokenizer) -> None:
     assert len(chat_benchmarks([], "", tokenizer)) > len(CHAT_CORE)
     with pytest.raises(InputError, match="there is no task 'smoltalk' to evaluate: choose among chatcore, arc-easy"):
         chat_benchmarks(["smoltalk"], "", tokenizer)
+
+
+def test_a_file_of_questions_is_marked_by_its_answers(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    parts = [
+        {"type": "python", "text": "1+1"},
+        {"type": "python_output", "text": "2"},
+        {"type": "text", "text": "two"},
+    ]
+    rows = [turns("Soup?", " Yes. "), turns("1 + 1?", "no"), turns("1 + 1?", parts)]
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps({"messages": row}) + "\n" for row in rows))
+    openers = chat_benchmarks([f"ja={file}", "gsm8k"], "", tokenizer)
+    assert list(openers) == ["gsm8k", "mine"]
+    task = openers["mine"]()
+    assert (len(task), task.settings["language"]) == (3, "ja")
+
+    def score(item: int, text: str) -> float | None:
+        question, gold = task.ask(item)
+        assert isinstance(gold, Likelihood)
+        scored = Reply((-1.0,) * (len(gold.ids) - len(question.ids)))
+        return task.mark(item, [Reply(text=text), scored]).score
+
+    assert [score(0, "Yes.\n"), score(0, "Yes"), score(2, "two"), score(2, "2two")] == [1, 0, 1, 0]
+    with pytest.raises(InputError, match=r"two sets are named 'gsm8k'"):
+        chat_benchmarks(["gsm8k", str(tmp_path / "gsm8k.jsonl")], "", tokenizer)
 
 
 def test_a_base_model_is_no_chat_model() -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from megatron_iberis.errors import InputError
+from megatron_iberis.hub import SOURCE_FILE
 from megatron_iberis.text.reading.decompression import decompressed
 from megatron_iberis.text.reading.folders import check_readable, files_in, is_list, is_output, matches, status_of
 from megatron_iberis.text.reading.unreadable import UnreadableFileError
@@ -28,7 +29,8 @@ FORMS = {
 COMPRESSIONS = (".gz", ".zst", ".xz")  # of all but tables
 STDIN = "-"
 _KNOWN = "use .jsonl (.ndjson, .json) or .txt (also with .gz, .zst or .xz behind it), .parquet or .arrow (.feather)."
-_DATASETS = ("state.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json")  # of `datasets`, no data
+_DATASETS = ("state.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", SOURCE_FILE)
+"""Files of `datasets`, and of data_tools/download.py, that are no data."""
 _NAMED = 5  # files of a notice
 
 
