@@ -1,4 +1,7 @@
-"""Conversations for the demo's mid-training and finetuning: short questions with right answers, in both languages."""
+"""Conversations for the demo's mid-training and finetuning: short questions with right answers, in both languages.
+
+Beside them questions to evaluate with, which no conversation holds.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ Exchange = tuple[str, Any]
 
 ROWS = 1200
 """Conversations of each language."""
+QUESTIONS = 150
+"""To evaluate with, of each language."""
 TURNS = (1, 1, 1, 2, 3)
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
@@ -130,14 +135,38 @@ def conversation(language: str, draw: Random) -> list[dict[str, Any]]:
     return messages
 
 
+def questions(language: str, asked: set[str], draw: Random) -> list[dict[str, Any]]:
+    """`QUESTIONS` conversations of one turn each; no question comes twice, or is among those asked."""
+    found: dict[str, Any] = {}
+    while len(found) < QUESTIONS:
+        question, answer = draw.choice(EXCHANGES[language])(draw)
+        if question not in asked:
+            found[question] = answer
+    return [
+        {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+        for question, answer in found.items()
+    ]
+
+
 def write_conversations(folder: Path, seed: int = 0) -> dict[str, int]:
-    """Writes en.jsonl and ja.jsonl, each whole or not at all; the number of bytes of each."""
+    """Writes en.jsonl and ja.jsonl, each whole or not at all, and questions-en.jsonl and questions-ja.jsonl.
+
+    Returns the number of bytes of each of the first two.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     sizes = {}
     for language in EXCHANGES:
         draw = Random(f"{seed} {language}")
         rows = [{"messages": conversation(language, draw)} for _ in range(ROWS)]
-        content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
-        write_atomic(folder / f"{language}.jsonl", content)
-        sizes[language] = len(content)
+        sizes[language] = _write(folder / f"{language}.jsonl", rows)
+        asked = {message["content"] for row in rows for message in row["messages"] if message["role"] == "user"}
+        _write(
+            folder / f"questions-{language}.jsonl", questions(language, asked, Random(f"{seed} {language} questions"))
+        )
     return sizes
+
+
+def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> int:
+    content = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    write_atomic(path, content)
+    return len(content)

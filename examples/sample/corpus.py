@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ from random import Random
 
 from examples.sample import exercises_en, exercises_ja, topics
 from megatron_iberis.errors import InputError
+from megatron_iberis.storage.atomic import write_atomic
 
 KINDS = ("prose", "dialogue", "question", "explanation")
 """The kinds of the hand-written documents; the others are "reference" and "exercise"."""
@@ -124,15 +124,23 @@ def write_corpus(output: Path, sample: Path, seed: int = 0) -> Summary:
     exercises in both languages. The same seed gives the same bytes on the same version of Python.
     The file appears under its name only when it is complete.
     """
+    return _write(output, build(sample, seed))
+
+
+def write_by_language(output: Path, sample: Path, seed: int = 0) -> dict[Path, Summary]:
+    """The same as a file a language: of corpus.jsonl corpus-en.jsonl and corpus-ja.jsonl."""
     documents = build(sample, seed)
+    found = {}
+    for language in sorted({document.language for document in documents}):
+        path = output.with_name(f"{output.stem}-{language}{output.suffix}")
+        found[path] = _write(path, [document for document in documents if document.language == language])
+    return found
+
+
+def _write(output: Path, documents: list[Document]) -> Summary:
     data = "".join(json.dumps(asdict(document), ensure_ascii=False) + "\n" for document in documents).encode()
     output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(output)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomic(output, data)
     return Summary(
         documents=len(documents),
         file_bytes=len(data),

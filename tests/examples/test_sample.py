@@ -12,8 +12,8 @@ import pytest
 from examples.sample import default_sample
 from examples.sample import english as en
 from examples.sample import japanese as ja
-from examples.sample.conversations import write_conversations
-from examples.sample.corpus import KINDS, read_sample, write_corpus
+from examples.sample.conversations import QUESTIONS, write_conversations
+from examples.sample.corpus import KINDS, read_sample, write_by_language, write_corpus
 from examples.sample.preferences import write_preferences
 from examples.sample.topics import documents as topic_documents
 from examples.sample.vocabulary import COUNTED_JA, GOODS_JA, WORDS
@@ -138,6 +138,16 @@ def test_same_seed_same_bytes(corpus, tmp_path):
     assert (tmp_path / "again.jsonl").read_bytes() == path.read_bytes()
     assert (tmp_path / "other.jsonl").read_bytes() != path.read_bytes()
     assert sorted(file.name for file in tmp_path.iterdir()) == ["again.jsonl", "other.jsonl"]
+
+
+def test_a_file_a_language_holds_the_same_documents(corpus, tmp_path):
+    _, _, documents = corpus
+    found = write_by_language(tmp_path / "corpus.jsonl", default_sample())
+    assert [path.name for path in found] == ["corpus-en.jsonl", "corpus-ja.jsonl"]
+    for path, language in zip(found, ("en", "ja"), strict=True):
+        read = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        assert read == [document for document in documents if document["language"] == language]
+        assert found[path].by_language.keys() == {language}
 
 
 def test_missing_sample(tmp_path):
@@ -367,6 +377,13 @@ def test_conversations_are_right_and_the_same_for_a_seed(tmp_path):
                 asked[question["content"]] += 1
                 check_answer(question["content"], answer["content"])
         assert len(asked) > 800
+        questions = {}
+        for line in (tmp_path / "first" / f"questions-{language}.jsonl").read_text().splitlines():
+            question, answer = json.loads(line)["messages"]
+            questions[question["content"]] = answer["content"]
+            check_answer(question["content"], answer["content"])
+        assert len(questions) == QUESTIONS
+        assert not questions.keys() & asked.keys(), "no conversation holds them"
 
 
 def test_pairs_are_a_right_and_a_wrong_answer_and_held_out_prompts_are_no_others(tmp_path):
