@@ -167,5 +167,5 @@ def _line(benchmark: Benchmark, item: int, replies: Sequence[Reply]) -> Line:
 def _measured(benchmark: Benchmark, lines: dict[int, Line], context: int) -> Measure:
     ordered = [lines[item] for item in sorted(lines)]
     marks: list[Marked] = [marked_of(line) for line in ordered]
-    beyond = sum(length_of(line) > context for line in ordered)
+    beyond = sum(length_of(line) - 1 > context for line in ordered)  # the last token is not read
     return measure(benchmark, marks, [line.get("finish", "") for line in ordered], beyond)

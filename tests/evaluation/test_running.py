@@ -39,6 +39,14 @@ def test_five_items_are_each_asked_once_by_any_number_of_processes(processes: in
     assert sorted(line["item"] for line in lines) == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.parametrize(("context", "beyond"), [(1, 4), (2, 0), (3, 0)])
+def test_items_longer_than_the_context_are_counted_without_the_token_that_is_only_predicted(
+    context: int, beyond: int, tmp_path: Path
+) -> None:
+    (found,) = run(tmp_path / "out", [Numbers(4)], Counting(tmp_path / "asked", context=context))  # 3 ids each
+    assert found.beyond_context == beyond
+
+
 class StoppedError(Exception):
     pass
 
