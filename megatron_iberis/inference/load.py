@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,7 @@ from megatron_iberis.errors import InputError
 from megatron_iberis.inference.decoder import Decoder
 from megatron_iberis.kernels.cpu_threads import usable_cpus
 from megatron_iberis.tokenizer import Tokenizer
+from megatron_iberis.tokenizer.chat import template_hash
 
 Kind = Literal["fp32", "bf16", "int8"]
 """What weights are kept as. int8: activations and state in fp32, on a CPU."""
@@ -33,8 +35,9 @@ def load_model(folder: str | Path, kind: Kind | None = None, device: str | None 
     """Loads a checkpoint folder, or the newest whole checkpoint of a run folder.
 
     kind: by default bf16 on a GPU, fp32 on a CPU; device: by default the GPU where there is one. A damaged newest
-    checkpoint is named on standard error, and the one before it is taken. On a CPU torch's
-    threads are set. Raises InputError when the folder holds no whole checkpoint, or int8 is asked for on a GPU.
+    checkpoint is named on standard error, and the one before it is taken; another template of conversations than
+    this version's is named, too. On a CPU torch's threads are set. Raises InputError when the folder holds no whole
+    checkpoint, or int8 is asked for on a GPU.
     """
     checkpoint = CheckpointWeights(whole_checkpoint(Path(folder)))
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
@@ -43,6 +46,12 @@ def load_model(folder: str | Path, kind: Kind | None = None, device: str | None 
     kind = kind or ("bf16" if place.type == "cuda" else "fp32")
     dtype = torch.bfloat16 if kind == "bf16" else torch.float32
     recipe = checkpoint.recipe
+    if recipe.run.template and recipe.run.template != template_hash():
+        print(
+            f"note: {folder} has learned conversations in another template ({recipe.run.template}) than this "
+            f"version's ({template_hash()}): expect worse answers, finetune it anew.",
+            file=sys.stderr,
+        )
     if place.type == "cpu":
         torch.set_num_threads(usable_cpus())
     with torch.inference_mode():

@@ -14,7 +14,9 @@ import torch
 from megatron_iberis.checkpoint.verify import describe
 from megatron_iberis.checkpoint.weights import CheckpointWeights
 from megatron_iberis.config import load_recipe
+from megatron_iberis.convert.huggingface.export import without_places
 from megatron_iberis.errors import InputError
+from megatron_iberis.inference.load import load_model
 from megatron_iberis.model.reference import ReferenceIberis
 from megatron_iberis.stages.conversation_inputs import open_conversations
 from megatron_iberis.stages.inputs import open_inputs
@@ -226,7 +228,7 @@ def test_finetuning_falls_from_its_fraction_to_nothing_with_one_momentum(
 
 
 def test_the_checkpoint_is_a_chat_models_and_another_template_is_told(
-    corpus: Corpus, base: Path, data: Path, tmp_path: Path, one_rank: Ranks
+    corpus: Corpus, base: Path, data: Path, tmp_path: Path, one_rank: Ranks, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert one_rank(finetune, words(corpus, tmp_path / "first", base, data, train__steps="1")) == [0]
     saved = last(tmp_path / "first") / "recipe.toml"
@@ -245,6 +247,11 @@ def test_the_checkpoint_is_a_chat_models_and_another_template_is_told(
         f"the model has learned conversations in another template (000000000000) than this version's "
         f"({template_hash()}): it has to learn the form anew"
     ]
+    assert without_places(load_recipe(saved)).run.template == template_hash(), "an export says which one, too"
+    load_model(tmp_path / "first")
+    assert not capsys.readouterr().err
+    load_model(copy)
+    assert "another template (000000000000) than this version's" in capsys.readouterr().err
 
 
 def test_a_warm_optimizer_goes_on_with_the_state_it_had(
@@ -300,6 +307,22 @@ def test_held_out_conversations_are_told_by_language(
     assert found["one"].keys() == {"bits_per_byte_en", "bits_per_byte_ja", "loss_en", "loss_ja", "all"}
     assert found["one"] == pytest.approx(found["two"], rel=1e-5)
     assert min(found["one"][f"bits_per_byte_{x}"] for x in ("en", "ja")) < found["one"]["all"]
+
+
+def test_tasks_are_measured_while_a_chat_model_is_trained_the_same_on_two_ranks(
+    corpus: Corpus, base: Path, data: Path, tmp_path: Path, one_rank: Ranks, two_ranks: Ranks
+) -> None:
+    file = write(tmp_path / "mine.jsonl", [said("why", "the river"), said("川は", "海へ流れる"), said("how", "cold")])
+    settings = {"train__steps": "2", "evaluation__tasks": str(file), "evaluation__tasks_every": "1"}
+    found = []
+    for name, ranks in (("one", one_rank), ("two", two_ranks)):
+        overrides = words(corpus, tmp_path / name, base, data, **settings)
+        assert ranks(finetune, overrides) == [0] * ranks.size
+        found.append([(e["step"], e["values"]) for e in log(tmp_path / name, "figures") if e["group"] == "tasks"])
+    assert [step for step, _ in found[0]] == [1, 2]
+    for (_, one), (_, two) in zip(*found, strict=True):
+        assert {"mine", "mine/bits_per_byte"} <= one.keys()
+        assert one == pytest.approx(two, rel=1e-4)
 
 
 REFUSED = [

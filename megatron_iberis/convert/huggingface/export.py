@@ -103,7 +103,7 @@ def _write(
 def without_places(recipe: Recipe) -> Recipe:
     """The recipe without the paths of the machine that it was trained on: an export is for others."""
     data = replace(recipe.data, train="", val="", tokenizer="")
-    return replace(recipe, data=data, run=RunConfig(stage=recipe.run.stage))
+    return replace(recipe, data=data, run=RunConfig(stage=recipe.run.stage, template=recipe.run.template))
 
 
 def write_tokenizer(tokenizer: Tokenizer, folder: Path, longest: int) -> None:
