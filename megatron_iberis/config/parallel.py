@@ -8,6 +8,9 @@ from typing import Annotated, Literal
 from megatron_iberis.config.checks import Above, AtLeast, AtMost, divisors, require
 from megatron_iberis.config.model import ModelConfig
 
+_REPLICAS = 16
+"""Ranks without ZeRO, at the most, that a matrix's owner can send its update to: at 512 a d20 would send 6.7 GB."""
+
 
 @dataclass(frozen=True)
 class ParallelConfig:
@@ -65,4 +68,12 @@ class ParallelConfig:
             processes % one == 0,
             f"{processes} processes cannot be split into {kind}: start a multiple of {one} "
             f"(deepspeed --num_gpus {one} ...), or {choice}.",
+        )
+
+    def check_muon(self, processes: int) -> None:
+        """Raises InputError where Muon's whole updates would have to go to very many ranks."""
+        require(
+            self.zero_stage > 0 or processes // self.tp <= _REPLICAS,
+            f"ZeRO stage 0 would send every matrix's whole update to each of {processes // self.tp} ranks: set "
+            f"parallel.zero_stage to 1 (beyond {_REPLICAS} ranks with the same part of the model).",
         )

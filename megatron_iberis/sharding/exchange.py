@@ -1,7 +1,7 @@
 """Brings full tensors together on one rank each, from pieces that lie on many, and takes them back.
 
-* Each tensor has an owner among all ranks, chosen so that the load is even. Ranks send their pieces to the
-  owners and get them back by one all-to-all: each rank sends and receives about 1 / ranks of all there is.
+* Each tensor has an owner among all ranks: one that holds much of it already, as long as the load is even. Ranks send
+  their pieces to the owners and get them back by one all-to-all.
 * Works for any mix of tensor parallelism and ZeRO, since it looks at nothing but the pieces.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +19,9 @@ from megatron_iberis.model.parameters import Shard
 from megatron_iberis.parallel.groups import ParallelGroups
 from megatron_iberis.parallel.start import training_device
 from megatron_iberis.sharding.layout import Piece
+
+_UNEVEN = 1.1
+"""The largest load, by the mean, that a rank is given for being near."""
 
 
 @dataclass(frozen=True, order=True)
@@ -72,7 +75,11 @@ class Exchange:
         ]
         everything = sorted(_share(own))
         self.shards = {name: shards[name] for name in sorted({route.name for route in everything})}
-        self.owners = _assign({name: cost(s.global_shape) for name, s in self.shards.items()}, self.world)
+        held: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+        for route in everything:
+            held[route.name][route.holder] += route.length
+        costs = {name: cost(shard.global_shape) for name, shard in self.shards.items()}
+        self.owners = assign(costs, {} if replicated else held, self.world)
         self.owned = [name for name in self.shards if self.owners[name] == self.rank]
 
         def is_source(route: _Route) -> bool:
@@ -175,15 +182,30 @@ def _message(runs: list[torch.Tensor], dtype: torch.dtype, device: torch.device)
     return torch.cat([run.to(dtype) for run in runs]).to(device)
 
 
-def _assign(costs: dict[str, float], ranks: int) -> dict[str, int]:
-    """A rank for each name, the loads even: the dearest first, always to the least loaded rank."""
+def assign(costs: Mapping[str, float], held: Mapping[str, Mapping[int, int]], ranks: int) -> dict[str, int]:
+    """A rank for each name, the loads even: the dearest first, to the one that holds most of it while its load stays
+    within a tenth above the mean, else to the least loaded rank.
+
+    costs: of owning each; held: the elements of each that a rank has, by rank.
+    """
     loads = [0.0] * ranks
+    most = _UNEVEN * sum(costs.values()) / ranks
     owners = {}
     for name in sorted(costs, key=lambda n: (-costs[n], n)):
-        owner = min(range(ranks), key=lambda r: (loads[r], r))
+        elements = held.get(name, {})
+        near = sorted((r for r in elements if loads[r] + costs[name] <= most), key=lambda r: (-elements[r], r))
+        owner = near[0] if near else min(range(ranks), key=lambda r: (loads[r], r))
         owners[name] = owner
         loads[owner] += costs[name]
     return owners
+
+
+def connect(device: torch.device) -> None:
+    """A first all-to-all of one number each, called by all ranks: what takes minutes at many ranks is done then."""
+    world = dist.get_world_size()
+    if world > 1:
+        sent = torch.zeros(world, device=device)
+        dist.all_to_all_single(torch.empty_like(sent), sent)
 
 
 def _share(own: list[_Route]) -> list[_Route]:

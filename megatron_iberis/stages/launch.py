@@ -80,6 +80,8 @@ def check_processes(recipe: Recipe, processes: int) -> None:
     """Raises InputError when the recipe cannot be spread over so many processes."""
     parallel = recipe.parallel
     parallel.check_processes(processes)
+    if recipe.optimizer.kind == "muon":
+        parallel.check_muon(processes)
     recipe.train.accumulation(recipe.model, processes // (parallel.tp * parallel.cp))
 
 

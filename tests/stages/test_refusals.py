@@ -47,6 +47,12 @@ def test_processes_that_tensor_parallelism_does_not_divide_are_refused() -> None
     assert "3 processes cannot be split into tensor-parallel groups of 2" in said
 
 
+def test_muon_without_zero_on_very_many_ranks_is_refused() -> None:
+    many = {**THREE, "WORLD_SIZE": "32"}
+    said = refused("--parallel.zero_stage", "0", "--train.dtype", "fp32", "--train.device_batch", "1", **many)
+    assert "would send every matrix's whole update to each of 32 ranks: set parallel.zero_stage to 1" in said
+
+
 def test_half_of_a_launchers_environment_is_refused() -> None:
     assert "RANK is set in the environment, as by a launcher, and MASTER_ADDR is not" in refused(RANK="0")
     assert "WORLD_SIZE in the environment is 'two'" in refused(**{**THREE, "WORLD_SIZE": "two"})
