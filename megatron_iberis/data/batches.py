@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -49,18 +49,27 @@ class Batch:
         return cls(torch.from_numpy(rows.tokens), torch.from_numpy(rows.targets), documents, weights, more)
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on a device, but for the documents' borders, which are read on the CPU."""
-        weights = None if self.weights is None else self.weights.to(device)
-        more = {name: values.to(device) for name, values in self.more.items()}
-        tokens, targets = self.tokens.to(device), self.targets.to(device)
-        return replace(self, tokens=tokens, targets=targets, weights=weights, more=more)
+        """The same batch on a device, but for the documents' borders, which are read on the CPU.
+
+        The host goes on while page-locked memory is copied to a GPU.
+        """
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def page_locked(self) -> Batch:
+        """The same where a GPU can fetch it by itself; as it is where there is no GPU."""
+        return self._each(torch.Tensor.pin_memory) if torch.cuda.is_available() else self
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        weights = None if self.weights is None else change(self.weights)
+        more = {name: change(values) for name, values in self.more.items()}
+        return replace(self, tokens=change(self.tokens), targets=change(self.targets), weights=weights, more=more)
 
 
 def micro_batches(source: SampleSource, plan: BatchPlan, first_step: int, last_step: int) -> Iterator[Batch]:
-    """This rank's micro-batches of the steps first_step .. last_step - 1, `plan.accumulation` a step."""
+    """This rank's micro-batches of the steps first_step .. last_step - 1, `plan.accumulation` a step; page-locked."""
     for step in range(first_step, last_step):
         for index in range(plan.accumulation):
-            yield Batch.of(source.read(plan.first_sample(step, index), plan.micro_batch))
+            yield Batch.of(source.read(plan.first_sample(step, index), plan.micro_batch)).page_locked()
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,8 @@ class ParallelGroups:
     """The ranks that share the sequences of one batch."""
     dp: ProcessGroup
     """The ranks with the same part of the model and of the sequences, for different batches."""
+    dp_host: ProcessGroup
+    """The same ranks as `dp`, for numbers on the hosts: to share them no device is waited for."""
     dp_cp: ProcessGroup
     """The ranks with the same part of the model, context x data: gradients are averaged, ZeRO shards over it."""
     alone: ProcessGroup
@@ -49,17 +51,22 @@ class ParallelGroups:
             "tp": [tuple(range(first, first + tp)) for first in range(0, world, tp)],
             "cp": [tuple(range(first + t, first + one, tp)) for first in range(0, world, one) for t in range(tp)],
             "dp": [tuple(range(first, world, one)) for first in range(one)],
+            "dp_host": [tuple(range(first, world, one)) for first in range(one)],
             "dp_cp": [tuple(range(first, world, tp)) for first in range(tp)],
             "alone": [(r,) for r in range(world)],
         }
         own: dict[str, tuple[ProcessGroup, tuple[int, ...]]] = {}
         for kind, kind_sets in sets.items():
+            if kind == "dp_host" and dist.get_backend() == "gloo":
+                own[kind] = own["dp"]
+                continue
             for ranks in kind_sets:  # every rank takes part in making every group
-                group = dist.new_group(list(ranks))
+                group = dist.new_group(list(ranks), backend="gloo" if kind == "dp_host" else None)
                 if rank in ranks:
                     own[kind] = (group, ranks)
         groups = {kind: group for kind, (group, _) in own.items()}
-        return cls(**groups, **{f"{kind}_ranks": ranks for kind, (_, ranks) in own.items() if kind != "alone"})
+        ranks_of = {f"{kind}_ranks": ranks for kind, (_, ranks) in own.items() if kind not in ("alone", "dp_host")}
+        return cls(**groups, **ranks_of)
 
     @property
     def tp_size(self) -> int:

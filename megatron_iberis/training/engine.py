@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from megatron_iberis.parallel.groups import ParallelGroups
 from megatron_iberis.parallel.third_party import deepspeed_starting
 from megatron_iberis.parallel.topology import DeepSpeedTopology
 from megatron_iberis.resilience.heartbeat import Heartbeat
+from megatron_iberis.sharding.exchange import connect
 from megatron_iberis.sharding.layout import fill_pieces, flat_layout
 from megatron_iberis.sharding.state import TrainingState
 from megatron_iberis.training.objectives import Figures, NextToken, Objective
@@ -80,7 +81,9 @@ class Engine:
         replicated = recipe.parallel.zero_stage == 0
         optimizer = self.optimizer
         self.state = TrainingState(layout, optimizer.state, by_name, groups, replicated, optimizer.parts_of)
-        optimizer.bind(self.state)
+        self.heartbeat.beat("connecting all ranks")
+        connect(device)
+        optimizer.bind(self.state, None if replicated else lambda: self.deepspeed.optimizer._global_grad_norm)
         if recipe.train.dtype == "bf16":
             # DeepSpeed made the fp32 master weights from the bf16 ones: give them their full precision.
             with torch.no_grad():
@@ -125,7 +128,7 @@ class Engine:
         steps = self.recipe.train.steps
         self.optimizer.set_schedule(lr_multiplier(step, steps, config), muon_momentum(step, config))
         micro_batches = list(batches)
-        (count,) = self._sum([sum(objective.count(b) for b in micro_batches)], self.groups.dp)
+        count = self._counted(sum(objective.count(batch) for batch in micro_batches))
         nothing, count = count <= 0, count if count > 0 else 1.0
         share = self.accumulation * self.groups.dp_cp_size / count
         sums = _Sums(self.device)
@@ -138,44 +141,54 @@ class Engine:
             if self.deepspeed.is_gradient_accumulation_boundary():
                 mean, means, stopping = self._agreed(sums, count, stop())
                 self.heartbeat.beat("optimizer")
-                norm = self._clip_without_zero()
-                finite = partial(self._is_finite, mean, norm)
-                # Muon would take a step of full size with no gradient, by its momentum alone.
-                self.optimizer.should_step = (lambda: False) if nothing else finite
+                norm = self._start_update(mean, nothing)
             self.deepspeed.step()
-        norm = self._gradient_norm() if norm is None else norm
-        return StepResult(mean, norm, not self._is_finite(mean, norm), stopping, means)
+        return StepResult(mean, norm(), not _are_finite(mean, norm()), stopping, means)
+
+    def _counted(self, own: float) -> float:
+        """What counts of the whole step, by the hosts alone: the device goes on meanwhile."""
+        total = torch.tensor(own, dtype=torch.float64)
+        torch.distributed.all_reduce(total, group=self.groups.dp_host)
+        return float(total.numpy())
 
     def _agreed(self, sums: _Sums, count: float, stop: bool) -> tuple[float, dict[str, float], bool]:
-        """Means of loss and figures, and whether some rank was asked to stop: over all ranks, so that all agree."""
+        """Means of loss and figures, and whether some rank was asked to stop: over all ranks, so that all agree.
+
+        One wait for the device, for all of them.
+        """
         names = sorted(sums.figures)
-        figures = [float(sums.figures[name]) for name in names]
-        loss, *figures, stops = self._sum([sums.loss.item(), *figures, float(stop)], None)
+        values = [sums.loss, *(sums.figures[name] for name in names), float(stop)]
+        total = torch.stack([torch.as_tensor(v, dtype=torch.float64, device=self.device) for v in values])
+        torch.distributed.all_reduce(total)
+        loss, *figures, stops = total.tolist()
         same = self.groups.tp_size * self.groups.cp_size  # ranks that have the sums of one batch
         return loss / same / count, {n: f / same / count for n, f in zip(names, figures, strict=True)}, stops > 0
 
-    def _is_finite(self, loss: float, norm: float | None) -> bool:
-        """Whether the step may be taken; the norm is DeepSpeed's, as it stands when its update begins, or `norm`."""
-        return math.isfinite(loss) and math.isfinite(self._gradient_norm() if norm is None else norm)
+    def _start_update(self, loss: float, nothing: bool) -> Callable[[], float]:
+        """Tells the optimizer whether it may step; returns what tells the raw gradient's norm once DeepSpeed has it.
 
-    def _gradient_norm(self) -> float:
+        The norm is read once: with ZeRO it is DeepSpeed's, as it stands when its update begins.
+        """
+        norm = self._clip_without_zero() if self.recipe.parallel.zero_stage == 0 else cache(self._norm_of_deepspeed)
+        # Muon would take a step of full size with no gradient, by its momentum alone.
+        self.optimizer.should_step = lambda: not nothing and _are_finite(loss, norm())
+        return norm
+
+    def _norm_of_deepspeed(self) -> float:
         norm = float(self.deepspeed.optimizer._global_grad_norm)
         return norm if norm >= 0 else math.inf  # DeepSpeed's sign for "not finite" is -1
 
-    def _clip_without_zero(self) -> float | None:
-        """Without ZeRO, DeepSpeed clips but doesn't tell the norm: do it here. None at the other stages."""
-        if self.recipe.parallel.zero_stage != 0:
-            return None
+    def _clip_without_zero(self) -> Callable[[], float]:
+        """Without ZeRO, DeepSpeed clips but doesn't tell the norm: do it here."""
         from deepspeed.runtime.utils import clip_grad_norm_
 
         limit = self.recipe.optimizer.clip or float("inf")
-        return float(clip_grad_norm_(self.deepspeed.module.parameters(), limit, mpu=self.topology))
+        norm = float(clip_grad_norm_(self.deepspeed.module.parameters(), limit, mpu=self.topology))
+        return lambda: norm
 
-    def _sum(self, values: list[float], group: Any) -> list[float]:
-        total = torch.tensor(values, dtype=torch.float64, device=self.device)
-        torch.distributed.all_reduce(total, group=group)
-        sums: list[float] = total.tolist()
-        return sums
+
+def _are_finite(*values: float) -> bool:
+    return all(map(math.isfinite, values))
 
 
 class _Sums:
@@ -203,14 +216,16 @@ def deepspeed_config(recipe: Recipe, groups: ParallelGroups) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": train.device_batch,
         "gradient_accumulation_steps": accumulation,
         "train_batch_size": train.device_batch * accumulation * groups.dp_cp_size,
-        "gradient_clipping": recipe.optimizer.clip if stage > 0 else 0.0,
+        "gradient_clipping": 0.0,  # the optimizer's: DeepSpeed would wait for the device in every group
         "zero_optimization": {"stage": stage},
         "zero_allow_untested_optimizer": True,  # "untested" is every optimizer that is not DeepSpeed's own
         "zero_force_ds_cpu_optimizer": False,  # nor does offloading need DeepSpeed's own
-        "bf16": {"enabled": train.dtype == "bf16"},
+        # Norms that are not finite are refused here; to look for them in between is one more wait for the device.
+        "bf16": {"enabled": train.dtype == "bf16", "check_grad_overflow": False},
         "data_types": {"grad_accum_dtype": "fp32"},
         "communication_data_type": "fp32",
         "steps_per_print": None,
+        "timers": {"throughput": {"enabled": False}},  # it waits for the device before and after every step
     }
     return _overlay(config, recipe.deepspeed)
 

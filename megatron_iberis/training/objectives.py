@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from megatron_iberis.data.batches import Batch
@@ -27,7 +28,7 @@ class Objective(Protocol):
     def count(self, batch: Batch) -> float:
         """What the batch adds to the number that the sums of a step are divided by: targets, say, or pairs.
 
-        It is asked before the forward pass, for gradients are scaled by it.
+        It is asked before the forward pass, for gradients are scaled by it, of a batch that is on the CPU still.
         """
 
     def __call__(self, model: Callable[..., torch.Tensor], batch: Batch) -> tuple[torch.Tensor, Figures]:
@@ -42,10 +43,10 @@ class NextToken:
     """Cross entropy of each next token in nats, a weighted mean over the step where batches have weights (>= 0)."""
 
     def count(self, batch: Batch) -> float:
-        counted = batch.targets >= 0
+        counted = batch.targets.numpy() >= 0
         if batch.weights is None:
             return float(counted.sum())
-        return float(torch.where(counted, batch.weights, 0.0).sum(dtype=torch.float64))
+        return float(batch.weights.numpy().sum(dtype=np.float64, where=counted))
 
     def __call__(self, model: Callable[..., torch.Tensor], batch: Batch) -> tuple[torch.Tensor, Figures]:
         return model(batch.tokens, batch.targets, batch.documents, batch.weights), {}

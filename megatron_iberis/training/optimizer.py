@@ -3,10 +3,10 @@
 Or AdamW for all, at one rate: Muon's steps have full size however small the gradient is, which is wrong where a
 gradient is meant to fade away.
 
-DeepSpeed reduces, clips by the global norm of the raw gradients, and hands over flat fp32 partitions. The
-elementwise parts of both optimizers work on those as they are; what needs whole matrices goes through
-an `Exchange`. DeepSpeed's own Muon is not used: it clips after the orthogonalisation, and takes a
-tensor-parallel shard for a matrix.
+DeepSpeed reduces, takes the global norm of the raw gradients, by which they are clipped here without waiting for the
+device, and hands over flat fp32 partitions. The elementwise parts of both optimizers work on those as they are; what
+needs whole matrices goes through an `Exchange`. DeepSpeed's own Muon is not used: it clips after the
+orthogonalisation, and takes a tensor-parallel shard for a matrix.
 """
 
 from __future__ import annotations
@@ -52,16 +52,20 @@ class IberisOptimizer(torch.optim.Optimizer):
         super().__init__(groups, {})
         self._groups = list(self.param_groups)
         self.should_step: Callable[[], bool] = lambda: True
-        """Asked when DeepSpeed has reduced and clipped: False leaves weights and state exactly as they are."""
+        """Asked when DeepSpeed has reduced: False leaves weights and state exactly as they are."""
         self._training_state: TrainingState | None = None
+        self._raw_norm: Callable[[], torch.Tensor] | None = None
 
     def parts_of(self, kind: Kind) -> tuple[str, ...]:
         """The names of the state that a kind of parameter has; AdamW has a `step` besides."""
         return muon_for_matrices(kind) if self.config.kind == "muon" else ADAMW
 
-    def bind(self, state: TrainingState) -> None:
-        """Tells which pieces of which matrices the tensors hold that `step` will meet."""
-        self._training_state = state
+    def bind(self, state: TrainingState, raw_norm: Callable[[], torch.Tensor] | None = None) -> None:
+        """Tells which pieces of which matrices the tensors hold that `step` will meet.
+
+        raw_norm: gives the global norm of the gradients, a scalar, where they are to be clipped by it.
+        """
+        self._training_state, self._raw_norm = state, raw_norm
 
     def set_schedule(self, multiplier: float, momentum: float) -> None:
         """Sets the rates to `multiplier` times their peak, times the recipe's fraction, and Muon's momentum."""
@@ -81,10 +85,21 @@ class IberisOptimizer(torch.optim.Optimizer):
         for group in self.param_groups:
             if not group["params"]:
                 continue  # stage 3 fills one group at a time
+            self._clip(group["params"])
             if self.parts_of(group["kind"]) == MUON:
                 self._muon(group)
             else:
                 self._adamw(group)
+
+    def _clip(self, tensors: list[torch.Tensor]) -> None:
+        """Scales the gradients so that the global norm is the limit at most; a factor of 1 changes no bit."""
+        if self._raw_norm is None or not self.config.clip:
+            return
+        norm = torch.as_tensor(self._raw_norm())
+        factor = (self.config.clip / (norm + 1e-6)).clamp(max=1.0)
+        for p in tensors:
+            if p.grad is not None:
+                p.grad.mul_(factor.to(p.device))
 
     def _muon(self, group: dict[str, Any]) -> None:
         assert self._training_state, "bind() comes before the first step"

@@ -30,7 +30,7 @@ class PolicyGradient:
 
     def count(self, batch: Batch) -> float:
         """Its trained tokens."""
-        return float((batch.targets >= 0).sum())
+        return float((batch.targets.numpy() >= 0).sum())
 
     def __call__(self, model: Callable[..., torch.Tensor], batch: Batch) -> tuple[torch.Tensor, Figures]:
         """The summed loss, and sums over trained tokens: entropy (of what was drawn), and how far the probabilities

@@ -6,6 +6,7 @@ Ranks decide nothing alone: they stop after the same step, and skip the same ste
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -83,6 +84,9 @@ def train(
         problem = skipped.add(step, result)
         if monitor and problem:
             monitor.note(problem)
+        if step == first_step:
+            gc.collect()
+            gc.freeze()  # all that a run is made of is there now: a collection need not look through it again
         _do_what_is_due(between, step + 1, steps, engine.heartbeat, result.stop)
         if result.stop:
             return step + 1

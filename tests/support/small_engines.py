@@ -123,18 +123,15 @@ def steps(
 def gradients(
     recipe: Recipe, batches: list[tuple[torch.Tensor, torch.Tensor]]
 ) -> tuple[list[StepResult], dict[str, torch.Tensor]]:
-    """Runs on a rank: a step on the first batch; what it said, and the gradients, as the optimizer gets them, that
-    this rank owns.
-    """
+    """Runs on a rank: a step on the first batch; what it said, and the clipped gradients that this rank owns."""
     running, seen = engine(recipe, start_weights(recipe.model)), dict[int, torch.Tensor]()
-    update = running.optimizer.step
+    clip = running.optimizer._clip
 
-    def step(closure: Any = None) -> None:
-        for group in running.optimizer.param_groups:
-            seen.update({id(p): p.grad.clone() for p in group["params"] if p.grad is not None})
-        update(closure)
+    def clipped(tensors: list[torch.Tensor]) -> None:
+        clip(tensors)
+        seen.update({id(p): p.grad.clone() for p in tensors if p.grad is not None})
 
-    running.optimizer.step = step  # type: ignore[method-assign]
+    running.optimizer._clip = clipped  # type: ignore[method-assign]
     result = running.step(0, own_micro_batches(running, *batches[0]))
     owned = full_tensors(running, [seen.get(id(f.tensor), torch.zeros_like(f.tensor)) for f in running.state.layout])
     owned = {name: tensor.clone() for name, tensor in owned.items()}
