@@ -1,4 +1,4 @@
-# make demo   install, then the whole way small: text -> tokenizer -> token files -> training -> a few words
+# make demo   install, then the whole way small: text -> tokens -> base, mid, SFT, DPO, RL -> scores, report, export, a chat
 # make test   install, then the test suite
 # make test-full   the rest: every combination of layouts, rare ways to be stopped          make test-all   both
 # make test-native   the C++ part under the address and undefined-behaviour sanitizers
@@ -76,7 +76,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(VENV)/bin/python $(SOURCES)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[hf,serve]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[hf,serve,report]'
 	@touch $@
 
 # All of the above and more, in one go: each installation compiles the C++ part.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from examples import demo
+from examples.speedrun.running import Speedrun
 from megatron_iberis.command import run
 from megatron_iberis.data.token_files.reader import TokenFile
 
@@ -23,22 +25,26 @@ def a_book() -> str:
 
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
-    """Runs the demo in tmp_path up to training, which is noted only; gives the commands of its steps."""
+    """Runs the demo in tmp_path up to training, which is noted only; gives the commands of its stages."""
     root, seen = Path.cwd(), list[list[str]]()
-    real = demo._run
+    real = Speedrun._give
 
-    def step(words: list[str]) -> None:
-        seen.append(words)
-        if words[0] == "python":
-            real([str(root / word) if word.startswith("data_tools/") else word for word in words])
+    def give(self: Speedrun, words: Sequence[str], held: object) -> int:
+        seen.append(list(words))
+        if words[1].startswith("data_tools/"):
+            return real(self, [words[0], str(root / words[1]), *words[2:]], held)  # type: ignore[arg-type]
+        return 0
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(root))
-    monkeypatch.setattr(demo, "_run", step)
-    monkeypatch.setattr(demo, "_export", lambda folder: folder)
-    monkeypatch.setattr(demo, "_tell", lambda folder, exported: None)
+    monkeypatch.setattr(Speedrun, "_give", give)
+    monkeypatch.setattr(demo, "_tell", lambda folder, corpora: None)
     monkeypatch.setattr(sys, "argv", ["demo", "book.txt"])
     return seen
+
+
+def named(commands: list[list[str]]) -> list[str]:
+    return [words[1].split("/")[-1] for words in commands]
 
 
 def test_a_single_text_is_cut_so_that_some_can_be_set_aside(commands: list[list[str]]) -> None:
@@ -47,11 +53,11 @@ def test_a_single_text_is_cut_so_that_some_can_be_set_aside(commands: list[list[
     folder = next(Path("demo").iterdir())
     train, val = (TokenFile(folder / f"corpus{split}_text_document") for split in ("", "_val"))
     assert 0.01 < val.num_tokens / (train.num_tokens + val.num_tokens) < 0.15
-    assert [words[1].split("/")[-1] for words in commands] == ["train_tokenizer.py", "preprocess.py", "demo.sh"]
+    assert named(commands) == ["train_tokenizer.py", "preprocess.py", "demo.sh", "report", "convert"]
 
     commands.clear()
     assert run(demo.main) == 0
-    assert [words[1].split("/")[-1] for words in commands] == ["demo.sh"]  # all is there
+    assert commands == []  # all is there
 
     with Path("book.txt").open("a") as more:
         more.write("One more line.\n")
