@@ -65,6 +65,12 @@ def merge(prefixes: Sequence[str], output_prefix: str, progress: Callable[[int, 
 def _check(files: list[TokenFile], output: str) -> None:
     first = files[0]
     for file in files:
+        made = (file.manifest or {}).get("arguments", {})
+        if made.get("shard") and (made.get("dedup") or made.get("shuffle") is not None):
+            raise InputError(
+                f"{file.prefix} is a shard whose duplicates are still in it or which is still to be shuffled, which "
+                "merge.py does with all shards at once: give --shards and what --output-prefix was."
+            )
         if Path(file.prefix).resolve() == Path(output).resolve():
             raise InputError(f"{output} is one of the files to merge: name another --output-prefix.")
         if file.dtype != first.dtype:
