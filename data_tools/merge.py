@@ -11,7 +11,7 @@ splits as they were told, and writes tokens/corpus_text_document and the rest. d
 import argparse
 import time
 
-from megatron_iberis.command import Parser, path_argument, print_rows, progress_line, run, show_summary
+from megatron_iberis.command import Parser, path_argument, print_rows, progress_line, run, show_notices, show_summary
 from megatron_iberis.data.token_files.merging import merge
 from megatron_iberis.data.token_files.reader import TokenFile
 from megatron_iberis.text.sharding import merge_shards
@@ -37,6 +37,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
+    notices: list[str] = []
     started = time.monotonic()
     with progress_line("merging") as line:
 
@@ -46,8 +47,9 @@ def main() -> None:
         if arguments.shards is not None:
             config, summary = merge_shards(arguments.shards, arguments.output_prefix, progress)
         else:
-            prefix = merge(arguments.input, arguments.output_prefix, progress)
+            prefix = merge(arguments.input, arguments.output_prefix, progress, notices)
     seconds = time.monotonic() - started
+    show_notices(notices)
     if arguments.shards is not None:
         show_summary(summary, config.prefix, config.specials_per_document, seconds)
     else:
