@@ -7,6 +7,8 @@ import itertools
 import os
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ from megatron_iberis.text.reading.parts import part_of
 from megatron_iberis.text.reading.readers import read_batches
 from megatron_iberis.text.sharding import merge_shards
 
-from .conftest import Command, assert_user_error, records, write_jsonl
+from .conftest import ROOT, Command, assert_user_error, records, write_jsonl
 from .test_resume import killed_at
 
 FAULTS = b'nothing\n\n{"text": ""}\n{"source": "no text"}\n'
@@ -147,6 +149,35 @@ def test_more_shards_than_documents_leave_some_empty(run: Any, tmp_path: Path) -
     assert len(there) == 3
     merge_shards(str(tmp_path / "out"))
     assert taken(tmp_path / "out") == whole
+
+
+def test_a_damaged_file_is_passed_over_once(run: Any, tmp_path: Path, corpus: Path) -> None:
+    """Neither is the rest of it read by the shard behind it, nor a file that is not UTF-8 by several."""
+    packed = (corpus / "b.jsonl.gz").read_bytes()
+    (corpus / "b.jsonl.gz").write_bytes(packed[: len(packed) * 2 // 3])
+    (corpus / "e.jsonl").write_bytes((corpus / "g.jsonl").read_text().encode("utf-16"))
+    options = {"on_error": "skip", "shuffle": 5}
+    run(**options)
+    whole = taken(tmp_path / "out")
+    assert whole["out.rejects.jsonl"].count(b'"unreadable file"') == 2
+    for number in range(1, 9):
+        run(f"{number}/8", **options)
+    merge_shards(str(tmp_path / "out"))
+    assert taken(tmp_path / "out") == whole
+
+
+def test_shards_in_the_folder_of_the_input_are_no_input(run: Any, tmp_path: Path, corpus: Path) -> None:
+    options = {"output_prefix": str(corpus / "out"), "dedup": "exact"}
+    run(**options)
+    whole = taken(corpus / "out")
+    for number in (1, 2, 3):
+        notices = run(f"{number}/3", **options).notices
+        assert not any("left out of" in notice or "taken for lists" in notice for notice in notices)
+    (corpus / "out.1-of-3_text_document.idx").rename(tmp_path / "kept")  # as while its names are given
+    assert find_inputs([str(corpus)]) == find_inputs([str(path) for path in sorted(corpus.glob("[a-g].*"))])
+    (tmp_path / "kept").rename(corpus / "out.1-of-3_text_document.idx")
+    merge_shards(str(corpus / "out"))
+    assert taken(corpus / "out") == whole
 
 
 def test_shards_can_be_trained_on_unmerged(run: Any, tmp_path: Path) -> None:
@@ -304,3 +335,53 @@ def test_joined_files_read_as_one(tmp_path: Path) -> None:
         assert file.read(2) == b"cd"
     with open_joined([]) as file:
         assert file.read(3) == b""
+
+
+SBATCH = """#!/usr/bin/env bash
+# Does at once what SLURM's sbatch has nodes do later: every task of the array, or what --wrap says.
+set -euo pipefail
+while [[ "$1" == --* ]]; do
+    case "$1" in
+        --array=*) tasks="${1#--array=}"; shift ;;
+        --wrap) bash -c "$2"; exit ;;
+        --dependency=*) [[ "$1" == --dependency=afterok:[0-9]* ]]; shift ;;
+        *) shift ;;
+    esac
+done
+export SLURM_SUBMIT_DIR="$PWD" SLURM_ARRAY_TASK_COUNT=$((${tasks#*-} - ${tasks%-*} + 1)) SLURM_CPUS_PER_TASK=1
+for task in $(seq "${tasks%-*}" "${tasks#*-}"); do SLURM_ARRAY_TASK_ID=$task bash "$@" >&2; done
+echo 4711
+"""
+
+
+def test_the_slurm_example_does_what_it_says(
+    run: Any, tmp_path: Path, corpus: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commands of its comment as they stand there, for three shards, and with a task submitted once more."""
+    monkeypatch.chdir(tmp_path)
+    for name, target in (("corpus", corpus), ("tokenizer", tokenizer_folder)):
+        Path(name).symlink_to(target)
+    for name in ("data_tools", "examples"):
+        Path(name).symlink_to(ROOT / name)
+    options = {"input": ["corpus"], "output_prefix": "tokens/corpus", "dedup": "exact", "shuffle": 1}
+    preprocess(PreprocessConfig(tokenizer="tokenizer", **options))
+    whole = taken(Path("tokens/corpus"))
+    programs = tmp_path / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    for name, text in (("sbatch", SBATCH), ("python", f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')):
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    script = (ROOT / "examples/multinode/preprocess_slurm.sh").read_text()
+    commands = [line.removeprefix("#   ") for line in script.splitlines() if line.startswith("#   ")]
+    assert [command.partition("=")[0].split()[0] for command in commands] == ["export", "job", "sbatch"]
+    commands.insert(2, commands[1].replace("--array=1-8", "--array=2-2"))
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", "\n".join(commands).replace("1-8", "1-3").replace("=8", "=3")],
+        env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "2-of-3_text_document: finished before" in done.stderr
+    assert taken(Path("tokens/corpus")) == whole
