@@ -57,5 +57,5 @@ class JoinedFiles(io.RawIOBase):
 
 
 def open_joined(paths: Sequence[Path]) -> io.BufferedReader:
-    """All of `paths` as one buffered stream."""
-    return io.BufferedReader(JoinedFiles(paths), 1 << 20)
+    """All of `paths` as one buffered stream; the buffer is small, for single rows are read here and there, too."""
+    return io.BufferedReader(JoinedFiles(paths))

@@ -18,7 +18,7 @@ from megatron_iberis.processes.workers import map_ordered
 from megatron_iberis.storage.atomic import json_line
 from megatron_iberis.storage.refusals import check_writable, explain, is_full
 from megatron_iberis.storage.work_folder import WorkFolder
-from megatron_iberis.text.config import SKIP, SKIP_RECORDS, STOP, SUFFIX, PreprocessConfig
+from megatron_iberis.text.config import SKIP, SKIP_RECORDS, STOP, SUFFIX, PreprocessConfig, Shard
 from megatron_iberis.text.encoding import BatchEncoder, EncodedBatch
 from megatron_iberis.text.finishing import DOCUMENTS, REJECTS, Encoded, finish, ids_name
 from megatron_iberis.text.ordering.similarity import check_installed
@@ -59,7 +59,8 @@ def preprocess(config: PreprocessConfig, progress: Progress = lambda read, size,
     for split in config.splits:
         for kind in "bin", "idx", "json":
             check_writable(f"{config.prefix}{SUFFIX[split]}.{kind}")
-    part = part_of(files) if config.shard is None else part_of(files, config.shard.number, config.shard.count)
+    shard = config.shard or Shard(1, 1)
+    part = part_of(files, shard.number, shard.count)
     work = WorkFolder(config.prefix, plan_of(config, tokenizer, files), config.resume)
     empty: list[Path] = []
     try:

@@ -132,7 +132,7 @@ def merge_shards(
     config = PreprocessConfig(**{**first.arguments, "output_prefix": output})
     summary = Summary.from_state(first.summary.as_state())
     for shard in shards[1:]:
-        summary.follow(shard.summary)
+        summary.take_in(shard.summary)
     for split in config.splits:
         for name in names_of(split):
             check_writable(output + name)

@@ -38,9 +38,11 @@ class Counts:
         self.tokens += sign * int(documents["tokens"].sum(dtype=np.int64))
         self.text_bytes += sign * int(documents["bytes"].sum(dtype=np.int64))
 
-    def follow(self, later: Counts) -> None:
-        for field_ in dataclasses.fields(self):
-            setattr(self, field_.name, getattr(self, field_.name) + getattr(later, field_.name))
+    def take_in(self, other: Counts) -> None:
+        """Adds what another run has counted."""
+        self.documents += other.documents
+        self.tokens += other.tokens
+        self.text_bytes += other.text_bytes
 
     def report(self, specials_per_document: int) -> dict[str, Any]:
         """For the manifest."""
@@ -82,12 +84,12 @@ class Summary:
         self._count(batch.documents, 1)
         self.position = batch.end
 
-    def follow(self, later: Summary) -> None:
-        """Takes in what another run has done of the same input, behind this one's part of it."""
+    def take_in(self, later: Summary) -> None:
+        """Adds what another run has done of the same input, behind this one's part of it."""
         self.tally.add(later.tally)
         mine, others = [*self.splits.values(), *self.files], [*later.splits.values(), *later.files]
         for counts, more in zip(mine, others, strict=True):
-            counts.follow(more)
+            counts.take_in(more)
         self.position = later.position
 
     def remove(self, duplicates: np.ndarray) -> None:

@@ -40,7 +40,7 @@ class Part:
         return Position(start.file, start.offset, 1 + _lines_before(self.files[start.file], start.offset))
 
 
-def part_of(files: Sequence[InputFile], number: int = 1, count: int = 1) -> Part:
+def part_of(files: Sequence[InputFile], number: int, count: int) -> Part:
     """Part `number` (from 1) of `count`; InputError if standard input is to be cut up."""
     if count > 1 and any(file.is_stdin for file in files):
         raise InputError("standard input cannot be read by several shards: write it to a file that all of them see.")
