@@ -10,10 +10,9 @@ docs/data.md tells more.
 import argparse
 import time
 
-from megatron_iberis.command import Parser, path_argument, print_rows, progress_line, run, show_notices, warn_rejected
-from megatron_iberis.text.config import DEDUP, ON_ERROR, PreprocessConfig
+from megatron_iberis.command import Parser, path_argument, progress_line, run, show_notices, show_summary
+from megatron_iberis.text.config import DEDUP, ON_ERROR, PreprocessConfig, Shard
 from megatron_iberis.text.preprocess import preprocess
-from megatron_iberis.text.summary import Summary
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -48,41 +47,25 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--dedup", choices=DEDUP, help="keep only the first of documents that are the same, or nearly (minhash)")
     add("--shuffle", type=int, metavar="SEED", help="put the documents in random order")
+    add(
+        "--shard",
+        metavar="I/N",
+        help="encode only part I of N (1/8 to 8/8), on any machine; data_tools/merge.py --shards joins the parts",
+    )
     add("--resume", action="store_true", help="resume a stopped run of the same command; do nothing if it is done")
     return parser.parse_args()
 
 
 def main() -> None:
-    config = PreprocessConfig(**vars(parse_arguments()))
+    arguments = vars(parse_arguments())
+    if arguments["shard"] is not None:
+        arguments["shard"] = Shard.parse(arguments["shard"])
+    config = PreprocessConfig(**arguments)
     started = time.monotonic()
     with progress_line("preprocessing") as progress:
         summary = preprocess(config, progress)
-    seconds = time.monotonic() - started
     show_notices(summary.notices)
-    warn_rejected(summary.tally)
-    for prefix, counts in zip(summary.outputs, summary.splits.values(), strict=True):
-        print(f"{prefix}.bin .idx .json: {counts.documents:,} documents, {counts.tokens:,} tokens")
-    total, tally = summary.total, summary.tally
-    bytes_per_token = total.report(config.specials_per_document)["bytes_per_token"]
-    rows = [
-        ("text", f"{total.text_bytes / 1e6:,.1f} MB, {bytes_per_token} bytes a token"),
-        ("read", f"{tally.read:,} documents ({_left_out(summary)})"),
-    ]
-    if not summary.finished_before:
-        rows.append(("time", f"{seconds:.1f} s, {total.text_bytes / 1e6 / seconds:.1f} MB/s"))
-    if tally.empty + tally.num_rejected:
-        rows.append(("left out", f"{config.output_prefix}.rejects.jsonl"))
-    if summary.duplicates:
-        rows.append(("duplicates", f"{config.output_prefix}.duplicates.jsonl"))
-    print_rows(rows)
-
-
-def _left_out(summary: Summary) -> str:
-    tally = summary.tally
-    return (
-        f"{tally.empty:,} empty, {tally.too_short:,} too short, {tally.num_rejected:,} skipped, "
-        f"{summary.duplicates:,} duplicates"
-    )
+    show_summary(summary, config.prefix, config.specials_per_document, time.monotonic() - started)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from megatron_iberis.errors import InputError, sentence
 
 if TYPE_CHECKING:
     from megatron_iberis.text.reading.records import Tally
+    from megatron_iberis.text.summary import Summary
 
 USAGE_ERROR = 2
 INTERRUPTED = 128 + signal.SIGINT
@@ -142,3 +143,25 @@ def warn_rejected(tally: Tally) -> None:
     """Says on stderr what could not be used, if anything."""
     if tally.rejected:
         print(f"skipped {tally.num_rejected:,} of {tally.read:,}: {tally.describe_rejected()}", file=sys.stderr)
+
+
+def show_summary(summary: Summary, prefix: str, specials_per_document: int, seconds: float) -> None:
+    """Says which token files of `prefix` there are and what went into them; on stderr what could not be used."""
+    warn_rejected(summary.tally)
+    for output, counts in zip(summary.outputs, summary.splits.values(), strict=True):
+        told = f"{counts.documents:,} documents, {counts.tokens:,} tokens"
+        print(f"{output}.bin .idx .json: {told}" if counts.documents else f"{output}: nothing of it in this shard")
+    total, tally = summary.total, summary.tally
+    bytes_per_token = total.report(specials_per_document)["bytes_per_token"]
+    left_out = f"{tally.empty:,} empty, {tally.too_short:,} too short, {tally.num_rejected:,} skipped"
+    rows = [
+        ("text", f"{total.text_bytes / 1e6:,.1f} MB, {bytes_per_token or 0} bytes a token"),
+        ("read", f"{tally.read:,} documents ({left_out}, {summary.duplicates:,} duplicates)"),
+    ]
+    if not summary.finished_before:
+        rows.append(("time", f"{seconds:.1f} s, {total.text_bytes / 1e6 / seconds:.1f} MB/s"))
+    if tally.empty + tally.num_rejected:
+        rows.append(("left out", f"{prefix}.rejects.jsonl"))
+    if summary.duplicates:
+        rows.append(("duplicates", f"{prefix}.duplicates.jsonl"))
+    print_rows(rows)

@@ -21,6 +21,7 @@ from megatron_iberis.storage.atomic import rename_together, sync_stream, write_j
 from megatron_iberis.storage.locks import claim
 
 _PLAN, _JOURNAL = "plan.json", "journal.json"
+_LOOKED_FOR = (".idx", ".shard.json")  # what readers take the other files to belong to
 
 
 class WorkFolder:
@@ -33,6 +34,7 @@ class WorkFolder:
     def __init__(self, prefix: str, plan: dict[str, Any], resume: bool) -> None:
         self.prefix = prefix
         self.path = Path(prefix + ".partial")
+        self.plan = plan
         self._streams: dict[str, IO[bytes]] = {}
         self.path.mkdir(parents=True, exist_ok=True)
         try:
@@ -102,11 +104,11 @@ class WorkFolder:
             stream.close()
 
     def _move(self, moves: dict[str, str | None]) -> None:
-        # The old index goes first: no reader may ever pair it with the new tokens.
+        # What readers look for goes first: none may ever pair the old index with the new tokens.
         stale = [
             Path(self.prefix + suffix)
             for suffix, name in moves.items()
-            if name is None or (suffix.endswith(".idx") and (self.path / name).exists())
+            if name is None or (suffix.endswith(_LOOKED_FOR) and (self.path / name).exists())
         ]
         present = {suffix: name for suffix, name in moves.items() if name is not None}
         rename_together([(self.path / name, Path(self.prefix + suffix)) for suffix, name in present.items()], stale)

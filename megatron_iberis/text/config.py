@@ -17,6 +17,39 @@ EXACT, MINHASH = DEDUP = ("exact", "minhash")
 
 
 @dataclass(frozen=True)
+class Shard:
+    """One of `count` runs that share the input out among themselves, `number` from 1."""
+
+    number: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """ "2/8" is the second of eight; InputError for anything else that is no shard."""
+        number, slash, count = text.partition("/")
+        if not (slash and number.isdecimal() and count.isdecimal()):
+            raise InputError(f"--shard is I/N, such as 2/8 for the second of eight, not {text!r}.")
+        return cls(int(number), int(count))
+
+    def __str__(self) -> str:
+        return f"{self.number}/{self.count}"
+
+    def name_of(self, prefix: str) -> str:
+        """What the names of its files begin with."""
+        return f"{prefix}.{self.number}-of-{self.count}"
+
+    def check(self) -> None:
+        """InputError if there is no such shard."""
+        if not self.count:
+            raise InputError(f"--shard {self}: there are no 0 shards: N is the number of runs, 1 or more.")
+        if not 1 <= self.number <= self.count:
+            raise InputError(
+                f"there is no shard {self.number} of {self.count}: I goes from 1 to {self.count} in --shard I/N "
+                f"(SLURM: --array=1-{self.count})."
+            )
+
+
+@dataclass(frozen=True)
 class PreprocessConfig:
     """The command line's arguments, and what the manifest records of them."""
 
@@ -33,6 +66,7 @@ class PreprocessConfig:
     on_error: str = SKIP_RECORDS
     dedup: str | None = None
     shuffle: int | None = None  # seed
+    shard: Shard | None = None  # of the input, which is all that is done; None: everything
     resume: bool = False
 
     def check(self) -> None:
@@ -50,9 +84,16 @@ class PreprocessConfig:
             raise InputError(f"--min-chars must be 0 or more, not {self.min_chars}.")
         if self.shuffle is not None and not 0 <= self.shuffle < 2**64:
             raise InputError(f"--shuffle must be a seed from 0 to 2^64 - 1, not {self.shuffle}.")
+        if self.shard is not None:
+            self.shard.check()
         for name, value, choices in (("on_error", self.on_error, ON_ERROR), ("dedup", self.dedup, (None, *DEDUP))):
             if value not in choices:
                 raise InputError(f"{name} is one of {', '.join(map(str, choices))}, not {value!r}.")
+
+    @property
+    def prefix(self) -> str:
+        """What the names of all files of this run begin with."""
+        return self.output_prefix if self.shard is None else self.shard.name_of(self.output_prefix)
 
     @property
     def splits(self) -> list[str]:
@@ -65,5 +106,5 @@ class PreprocessConfig:
     def arguments(self) -> dict[str, Any]:
         """As the manifest records them."""
         arguments = {**dataclasses.asdict(self), "input": list(self.input)}
-        del arguments["resume"]  # makes no difference to the files
-        return arguments
+        del arguments["resume"], arguments["shard"]  # the first makes no difference to the files
+        return arguments if self.shard is None else {**arguments, "shard": str(self.shard)}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 from megatron_iberis.data.token_files.reader import TokenFile
 from megatron_iberis.errors import InputError
+from megatron_iberis.storage.atomic import json_line
 from megatron_iberis.storage.work_folder import WorkFolder
 from megatron_iberis.text.config import SUFFIX, PreprocessConfig
 from megatron_iberis.text.reading.batch import Position
@@ -28,10 +30,16 @@ _FORMAT = 2  # of plan and journal
 _MAKES_NO_DIFFERENCE = ("workers", "input", "output_prefix", "tokenizer")  # the input and the tokenizer by content
 
 
-def plan_of(config: PreprocessConfig, tokenizer: Tokenizer) -> dict[str, Any]:
-    """What must be the same for the bytes to be the same, beside the input."""
+def plan_of(config: PreprocessConfig, tokenizer: Tokenizer, files: Sequence[InputFile]) -> dict[str, Any]:
+    """What must be the same for the bytes to be the same, beside the input; for a shard also the input.
+
+    Which part of the input is a shard's hangs on all `files`.
+    """
     plan = {name: value for name, value in config.arguments().items() if name not in _MAKES_NO_DIFFERENCE}
     del plan["on_error"]
+    if config.shard is not None:
+        listed = [[str(file.path), *version] for file, version in zip(files, versions_of(files), strict=True)]
+        plan["input"] = hashlib.sha256(json_line(listed)).hexdigest()
     return {**plan, "tokenizer": tokenizer.fingerprint, "format": _FORMAT}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,7 +15,13 @@ from megatron_iberis.text.config import PreprocessConfig
 from megatron_iberis.text.encoding import EncodedBatch
 from megatron_iberis.text.reading.batch import Position
 from megatron_iberis.text.reading.records import Rejects, Tally
-from megatron_iberis.tokenizer import Tokenizer
+
+
+class Vocabulary(NamedTuple):
+    """What token files tell of their tokenizer: its hash and its number of ids."""
+
+    fingerprint: str
+    size: int
 
 
 @dataclass
@@ -31,6 +37,12 @@ class Counts:
         self.documents += sign * len(documents)
         self.tokens += sign * int(documents["tokens"].sum(dtype=np.int64))
         self.text_bytes += sign * int(documents["bytes"].sum(dtype=np.int64))
+
+    def take_in(self, other: Counts) -> None:
+        """Adds what another run has counted."""
+        self.documents += other.documents
+        self.tokens += other.tokens
+        self.text_bytes += other.text_bytes
 
     def report(self, specials_per_document: int) -> dict[str, Any]:
         """For the manifest."""
@@ -71,6 +83,14 @@ class Summary:
         self.tally.add(batch.tally)
         self._count(batch.documents, 1)
         self.position = batch.end
+
+    def take_in(self, later: Summary) -> None:
+        """Adds what another run has done of the same input, behind this one's part of it."""
+        self.tally.add(later.tally)
+        mine, others = [*self.splits.values(), *self.files], [*later.splits.values(), *later.files]
+        for counts, more in zip(mine, others, strict=True):
+            counts.take_in(more)
+        self.position = later.position
 
     def remove(self, duplicates: np.ndarray) -> None:
         """Takes documents out again."""
@@ -135,15 +155,15 @@ class Summary:
         return cls(paths, splits, [], tally, duplicates, outputs=outputs, finished_before=True)
 
     def manifest(
-        self, config: PreprocessConfig, tokenizer: Tokenizer, split: str, hashes: dict[str, str]
+        self, config: PreprocessConfig, vocabulary: Vocabulary, split: str, hashes: dict[str, str]
     ) -> dict[str, Any]:
         """PREFIX.json of the token file of `split`, whose files have these sha256 `hashes`."""
         tally, specials = self.tally, config.specials_per_document
         files = zip(self.paths, self.files, self.versions, strict=True)
         return {
             "split": split,
-            "tokenizer": tokenizer.fingerprint,
-            "vocab_size": tokenizer.vocab_size,
+            "tokenizer": vocabulary.fingerprint,
+            "vocab_size": vocabulary.size,
             **self.splits[split].report(specials),
             "sha256": hashes,
             # Of the whole run: read = written (over all splits) + empty + too_short + rejected + duplicates.

@@ -163,7 +163,7 @@ def test_duplicates_are_those_that_share_a_key_with_an_earlier_document(
     (folder / "documents").write_bytes(documents.tobytes())
     found = {
         int(pair["by"]): int(pair["first"])
-        for chunk in find_duplicates(folder / "documents", documents.dtype, folder)
+        for chunk in find_duplicates([folder / "documents"], documents.dtype, folder)
         for pair in chunk
     }
     seen: dict[int, int] = {}

@@ -13,9 +13,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from megatron_iberis.data.token_files.inspection import open_token_file
 from megatron_iberis.data.token_files.manifest import report
-from megatron_iberis.data.token_files.reader import TokenFile
+from megatron_iberis.data.token_files.names import token_file_prefix
+from megatron_iberis.data.token_files.reader import TokenFile, is_empty
 from megatron_iberis.data.token_files.writer import index_writer
 from megatron_iberis.errors import InputError
 from megatron_iberis.storage.atomic import sync_stream, write_json
@@ -32,13 +32,19 @@ _STALE = (
 _CHUNK = 1 << 20  # documents
 
 
-def merge(prefixes: Sequence[str], output_prefix: str, progress: Callable[[int, int], None] = lambda *_: None) -> str:
+def merge(
+    prefixes: Sequence[str],
+    output_prefix: str,
+    progress: Callable[[int, int], None] = lambda *_: None,
+    notices: list[str] | None = None,
+) -> str:
     """Writes `output_prefix`_text_document.bin, .idx and .json; returns that name.
 
-    `progress(done, size)` in bytes of the .bin. InputError if the files do not go together (other tokenizers, other
-    dtypes) or the disk is full.
+    `progress(done, size)` in bytes of the .bin. `notices` gets a sentence about files without a token, which are left
+    out. InputError if the files do not go together (other tokenizers, other dtypes), one is given twice or the disk
+    is full.
     """
-    files = [open_token_file(prefix) for prefix in prefixes]
+    files = _opened(prefixes, [] if notices is None else notices)
     output = output_prefix.removesuffix(_SUFFIX) + _SUFFIX
     _check(files, output)
     for kind in "bin", "idx", "json":
@@ -62,9 +68,30 @@ def merge(prefixes: Sequence[str], output_prefix: str, progress: Callable[[int, 
     return output
 
 
+def _opened(prefixes: Sequence[str], notices: list[str]) -> list[TokenFile]:
+    """The token files, but those in which there is nothing: other programs leave one for a task without documents."""
+    names = [token_file_prefix(prefix) for prefix in prefixes]
+    empty = [name for name in names if is_empty(name)]
+    if empty and len(empty) < len(names):
+        notices.append(
+            f"nothing is in {len(empty)} of {len(names)} token files ({empty[0]}{', ...' * (len(empty) > 1)})."
+        )
+        names = [name for name in names if name not in empty]
+    return [TokenFile(name) for name in names]
+
+
 def _check(files: list[TokenFile], output: str) -> None:
     first = files[0]
+    repeated = [name for name, times in Counter(file.prefix for file in files).items() if times > 1]
+    if repeated:
+        raise InputError(f"{repeated[0]} is given twice: name each file once, such as by its .bin alone.")
     for file in files:
+        made = (file.manifest or {}).get("arguments", {})
+        if made.get("shard") and (made.get("dedup") or made.get("shuffle") is not None):
+            raise InputError(
+                f"{file.prefix} is a shard whose duplicates are still in it or which is still to be shuffled, which "
+                "merge.py does with all shards at once: give --shards and what --output-prefix was."
+            )
         if Path(file.prefix).resolve() == Path(output).resolve():
             raise InputError(f"{output} is one of the files to merge: name another --output-prefix.")
         if file.dtype != first.dtype:

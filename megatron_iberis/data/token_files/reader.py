@@ -68,7 +68,8 @@ class TokenFile:
             size = os.fstat(stream.fileno()).st_size
             if self.num_tokens == 0:
                 raise InputError(
-                    f"{self.prefix}.bin and .idx hold no tokens: make them again from text that is not empty."
+                    f"{self.prefix}.bin and .idx hold no tokens: leave them out, or make them again from text that "
+                    "is not empty."
                 )
             if size < promised:
                 raise InputError(
@@ -129,6 +130,14 @@ class TokenFile:
         if not isinstance(manifest, dict):
             raise InputError(f"{path} is not a JSON object: {_REMAKE}")
         return manifest
+
+
+def is_empty(prefix: str) -> bool:
+    """Whether a token file is there that holds no token, and says so. TokenFile refuses such a file."""
+    paths = [Path(f"{prefix}.{kind}") for kind in ("bin", "idx")]
+    if not all(path.exists() for path in paths) or paths[0].stat().st_size:
+        return False
+    return _C.IndexReader(paths[1], fix=_REMAKE).num_tokens == 0
 
 
 def _open(path: str) -> Any:

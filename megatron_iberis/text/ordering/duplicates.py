@@ -6,12 +6,13 @@ sorted again by document.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from megatron_iberis.storage.joined import open_joined
 from megatron_iberis.text.ordering.sorting import read_rows, sort_rows
 
 CHUNK = 1 << 16  # documents held at a time
@@ -19,23 +20,23 @@ _KEY = np.dtype([("by", "<u8"), ("document", "<u8")])
 PAIR = np.dtype([("by", "<u8"), ("first", "<u8")])  # a duplicate, and the first document that it shares a key with
 
 
-def find_duplicates(path: Path, dtype: np.dtype[Any], folder: Path) -> Iterator[np.ndarray]:
-    """The duplicates in the file `path` of documents (encoding.document_dtype): PAIRs in order, each once."""
-    count = path.stat().st_size // dtype.itemsize
-    groups = sort_rows(_keys(path, dtype), _KEY, 2**64, folder)
+def find_duplicates(paths: Sequence[Path], dtype: np.dtype[Any], folder: Path) -> Iterator[np.ndarray]:
+    """The duplicates in files of documents (encoding.document_dtype), one list: PAIRs in order, each once."""
+    count = sum(path.stat().st_size for path in paths) // dtype.itemsize
+    groups = sort_rows(_keys(paths, dtype), _KEY, 2**64, folder)
     pairs = sort_rows(_later_of_group(groups), PAIR, max(1, count), folder)
     return _once(pairs)
 
 
-def documents_of(path: Path, dtype: np.dtype[Any]) -> Iterator[np.ndarray]:
-    """The file's documents, CHUNK at a time."""
-    with path.open("rb") as file:
+def documents_of(paths: Sequence[Path], dtype: np.dtype[Any]) -> Iterator[np.ndarray]:
+    """The files' documents, CHUNK at a time."""
+    with open_joined(paths) as file:
         yield from read_rows(file, dtype, CHUNK)
 
 
-def _keys(path: Path, dtype: np.dtype[Any]) -> Iterator[np.ndarray]:
+def _keys(paths: Sequence[Path], dtype: np.dtype[Any]) -> Iterator[np.ndarray]:
     first = 0
-    for chunk in documents_of(path, dtype):
+    for chunk in documents_of(paths, dtype):
         keys = chunk["keys"]
         rows = np.empty(keys.size, _KEY)
         rows["by"] = keys.reshape(-1)

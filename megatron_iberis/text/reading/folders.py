@@ -15,6 +15,7 @@ from megatron_iberis.errors import InputError
 # What preprocess.py writes: lists, token files, and folders for work that is not done yet.
 _LIST = re.compile(r"(.+)\.(rejects|duplicates)\.jsonl$")
 _TOKENS = re.compile(r"(.+_text_document)\.(bin|idx|json)$")
+_SHARD = re.compile(r".+\.\d+-of-\d+((_val)?_text_document\.(bin|idx|json)|\.(documents|shard\.json))$")
 _WORK = ".partial"
 _WORK_FILES = ("plan.json", "journal.json")
 
@@ -58,11 +59,13 @@ def is_list(path: Path) -> bool:
 
 
 def is_output(path: Path) -> bool:
-    """Whether preprocess.py has written this file: a token file, or a list that belongs to one."""
+    """Whether preprocess.py has written this file: of a shard, a token file, or a list that belongs to one."""
+    if _SHARD.match(path.name):  # beside which other shards may still be at work
+        return True
     if found := _TOKENS.match(path.name):
         return path.with_name(found[1] + ".idx").exists()
     if found := _LIST.match(path.name):
-        return any(path.with_name(found[1] + end).exists() for end in ("_text_document.idx", _WORK))
+        return any(path.with_name(found[1] + end).exists() for end in ("_text_document.idx", ".shard.json", _WORK))
     return False
 
 

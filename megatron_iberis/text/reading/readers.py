@@ -24,19 +24,22 @@ def read_batches(
     start: Position | None = None,
     skip_unreadable: bool = False,
     empty: list[Path] | None = None,
+    stop: Position | None = None,
 ) -> Iterator[RawBatch]:
-    """All batches of all files from `start` on. `json_key` and `split_key` name columns (and JSON keys later).
+    """All batches of all files from `start` to before `stop`. `json_key` and `split_key` name columns (and JSON keys
+    later).
 
     UnreadableFileError naming a file that is damaged or cut off; with `skip_unreadable` a batch with that `fault`
     stands for the rest of it. `empty` gets the files that hold nothing, of whatever size.
     """
-    start = start or Position()
+    start, stop = start or Position(), stop or Position(len(files))
     before = sum(file.size for file in files[: start.file])
-    for number, file in enumerate(files[start.file :], start.file):
+    for number, file in enumerate(files[start.file : stop.file + bool(stop.offset)], start.file):
         place = start if number == start.file else Position(number)
-        nothing, end = place == Position(number), place
+        cut = stop.offset if number == stop.file else None
+        nothing, end = place == Position(number) and cut is None, place
         try:
-            for batch in _batches_of(file, json_key, split_key, place, before):
+            for batch in _batches_of(file, json_key, split_key, place, before, cut):
                 nothing, end = nothing and batch.is_empty, batch.end
                 yield batch
         except UnreadableFileError as error:
@@ -50,8 +53,8 @@ def read_batches(
 
 
 def _batches_of(
-    file: InputFile, json_key: str, split_key: str | None, start: Position, before: int
+    file: InputFile, json_key: str, split_key: str | None, start: Position, before: int, stop: int | None
 ) -> Iterator[RawBatch]:
     if file.form in TABLES:
         return read_table(file, json_key, split_key, start, before)
-    return read_stream(file, start, before)
+    return read_stream(file, start, before, stop)

@@ -20,17 +20,20 @@ from megatron_iberis.text.reading.unreadable import UnreadableFileError
 
 _PART = 1 << 20  # bytes of a document out of a .txt file, at most
 _BOM = b"\xef\xbb\xbf"
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")  # and the first one begins UTF-32 too
+UTF16 = (b"\xff\xfe", b"\xfe\xff")  # and the first one begins UTF-32 too
 
 _Part = tuple[int, int, "bytes | None"]  # first line, offset, content
 
 
-def read_stream(file: InputFile, start: Position, before: int) -> Iterator[RawBatch]:
-    """The batches of `file` from `start` on; `before` are the bytes of the files before it."""
+def read_stream(file: InputFile, start: Position, before: int, stop: int | None = None) -> Iterator[RawBatch]:
+    """The batches of `file` from `start` to the byte `stop`, where a line of a plain file begins, or to its end.
+
+    `before` are the bytes of the files before it.
+    """
     with _open(file) as stream:
         begin = start
         content: bytes | None = b""
-        for line, offset, following in _parts(file, stream, start):
+        for line, offset, following in _parts(file, stream, start, stop):
             end = Position(start.file, offset, line)
             if content != b"":
                 yield _batch(file, stream, begin, end, before, content)
@@ -49,7 +52,7 @@ def _open(file: InputFile) -> contextlib.AbstractContextManager[IO[bytes]]:
     return contextlib.nullcontext(sys.stdin.buffer) if file.is_stdin else file.path.open("rb")
 
 
-def _parts(file: InputFile, stream: IO[bytes], start: Position) -> Iterator[_Part]:
+def _parts(file: InputFile, stream: IO[bytes], start: Position, stop: int | None) -> Iterator[_Part]:
     """What batches are made of: whole lines, or a text."""
     offset = start.offset
     blocks = _blocks(file, stream)
@@ -63,12 +66,14 @@ def _parts(file: InputFile, stream: IO[bytes], start: Position) -> Iterator[_Par
         first = b""
         while len(first) < len(_BOM) and (block := next(blocks, b"")):
             first += block
-        if first.startswith(_UTF16):
+        if first.startswith(UTF16):
             raise UnreadableFileError(
                 file.path, "is UTF-16, not UTF-8", "convert it (iconv -f UTF-16 -t UTF-8), or leave it out"
             )
         offset = len(_BOM) if first.startswith(_BOM) else 0
         blocks = _chain(first[offset:], blocks)
+    if stop is not None:
+        blocks = _first(blocks, stop - offset)
     split = _lines if file.form == ".jsonl" else _texts
     return split(blocks, start.line, offset)
 
@@ -89,6 +94,14 @@ def _skip(blocks: Iterator[bytes], count: int, file: InputFile) -> Iterator[byte
         if count:
             raise _shorter(file)
     yield from blocks
+
+
+def _first(blocks: Iterator[bytes], count: int) -> Iterator[bytes]:
+    for block in blocks:
+        yield block[:count]
+        count -= len(block)
+        if count <= 0:
+            break
 
 
 def _shorter(file: InputFile) -> UnreadableFileError:
