@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from megatron_iberis.config.stage import identity_of
 from megatron_iberis.report.data import languages
 from megatron_iberis.report.records import Run
 
@@ -21,7 +22,7 @@ _SUMMARIES = {
 
 def card_values(runs: Sequence[Run], name: str) -> dict[str, Any]:
     """What stands between the two lines of dashes."""
-    tongues = languages(list(runs))
+    tongues = languages(runs)
     values: dict[str, Any] = {"language": tongues} if tongues else {}
     values |= {
         "license": LICENSE,
@@ -29,13 +30,13 @@ def card_values(runs: Sequence[Run], name: str) -> dict[str, Any]:
         "pipeline_tag": "text-generation",
         "tags": list(TAGS),
     }
-    results = next((found for run in reversed(runs) if (found := index_results(run))), [])
+    results = next((found for run in reversed(runs) if (found := [result for _, result in index_results(run)])), [])
     return values | ({"model-index": [{"name": name, "results": results}]} if results else {})
 
 
-def index_results(run: Run) -> list[dict[str, Any]]:
-    """A run's scores in the form of a model index: from 0 to 1, as other cards give them."""
-    found = []
+def index_results(run: Run) -> list[tuple[int, dict[str, Any]]]:
+    """A run's scores in the form of a model index, from 0 to 1 as other cards give them, each with its step."""
+    found: list[tuple[int, dict[str, Any]]] = []
     for kind, tasks in run.evaluations.tasks.items():
         how = {"base": "as text that goes on", "chat": "in conversation"}[kind]
         for name, scored in tasks.items():
@@ -45,13 +46,15 @@ def index_results(run: Run) -> list[dict[str, Any]]:
             if measure.score is not None:
                 error = f"standard error {measure.error or 0.0:.4f}, n {measure.n}, chance {measure.chance:.3f}"
                 metric = _METRICS.get(name, "accuracy")
-                found.append(_result(name, kind, metric, measure.score, f"{metric}, {how} ({error})"))
+                found.append((scored.step, _result(name, kind, metric, measure.score, f"{metric}, {how} ({error})")))
             elif measure.bits_per_byte is not None:
-                found.append(_result(name, kind, "bits_per_byte", measure.bits_per_byte, "bits per byte"))
+                found.append(
+                    (scored.step, _result(name, kind, "bits_per_byte", measure.bits_per_byte, "bits per byte"))
+                )
     for name, summary in run.evaluations.summaries().items():
         title, value, error = _SUMMARIES[name]
         label = f"{summary['name'] if name == 'core' else title}, centred (standard error {summary[error]:.4f})"
-        found.append(_result(title, name, "centred_accuracy", summary[value], label))
+        found.append((summary["step"], _result(title, name, "centred_accuracy", summary[value], label)))
     return found
 
 
@@ -66,8 +69,6 @@ def _result(task: str, kind: str, metric: str, value: float, label: str) -> dict
 
 def facts(runs: Sequence[Run], name: str, pictures: Sequence[str]) -> Mapping[str, Any]:
     """report.json: what `iberis convert to-hf --report` has to know of the report."""
-    from megatron_iberis.config.stage import identity_of
-
     return {
         "format": 1,
         "name": name,
@@ -78,8 +79,7 @@ def facts(runs: Sequence[Run], name: str, pictures: Sequence[str]) -> Mapping[st
                 "stage": run.stage,
                 "identity": identity_of(run.recipe),
                 "steps": run.steps,
-                "measured_steps": sorted({scored.step for scored in run.evaluations.all}),
-                "results": index_results(run),
+                "results": [{"step": step, "result": result} for step, result in index_results(run)],
             }
             for run in runs
         ],

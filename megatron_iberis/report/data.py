@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,19 +85,26 @@ def counted(run: Run, group: str) -> dict[str, Fields]:
 _WORDS = {"en": ("en", "eng", "english"), "ja": ("ja", "jp", "jpn", "japanese")}
 
 
-def languages(runs: list[Run]) -> list[str]:
-    """Of what the model was trained on, as far as the names of its data or their settings tell; else, measured on."""
-    found = set[str]()
-    for run in runs:
-        for source in run.recipe.tasks.mixture.values():
-            found |= {str(source.settings["language"])} & set(_WORDS) if "language" in source.settings else set()
-        names = [file.name for file in token_files(run)]
-        names += [name for file in token_files(run) for name in file.sources]
-        names += list(run.recipe.tasks.mixture)
-        for name in names:
-            words = name.lower().replace("-", "_").replace(".", "_").split("_")
-            found |= {language for language, own in _WORDS.items() if any(word in own for word in words)}
+def told_languages(run: Run) -> list[str]:
+    """Of what a run was trained on, as far as the names of its data or their settings tell."""
+    found = {str(source.settings.get("language")) for source in run.recipe.tasks.mixture.values()} & set(_WORDS)
+    files = token_files(run)
+    for name in (*(file.name for file in files), *(name for file in files for name in file.sources)):
+        found |= _languages_in(name)
+    for name in run.recipe.tasks.mixture:
+        found |= _languages_in(name)
+    return sorted(found)
+
+
+def languages(runs: Sequence[Run]) -> list[str]:
+    """Of what all runs were trained on; where nothing tells, of what the model was measured on."""
+    found = {language for run in runs for language in told_languages(run)}
     if not found:
         settings = [scored.measure.settings for run in runs for scored in run.evaluations.all]
         found = {str(each["language"]) for each in settings if each.get("language") in _WORDS}
     return sorted(found)
+
+
+def _languages_in(name: str) -> set[str]:
+    words = re.split(r"[\W_]+", name.lower())
+    return {language for language, own in _WORDS.items() if any(word in own for word in words)}

@@ -160,8 +160,8 @@ def _time_and_machine(
 
 _CLOCK = (
     "Wall clock is the sum of all logged steps (waiting for data included) and validations. Pauses, starting, "
-    "saving, evaluations, and steps that were done again after a stop are not in it. Tokens/s is the median of a step, "
-    "MFU the mean share of the machine's peak that the model's own arithmetic used, memory the peak of one rank."
+    "saving, evaluations, and steps that were done again after a stop are not in it. Tokens/s is the median of a "
+    "step, MFU the mean part of the machine's peak that the model's own arithmetic used, memory the peak of one rank."
 )
 
 

@@ -52,13 +52,15 @@ class Evaluations:
         return [scored for found in self.tasks.values() for scored in found.values()]
 
     def summaries(self) -> dict[str, dict[str, Any]]:
-        """CORE and JA mean (core, japanese), ChatCORE (chat_core), each of tasks at one step, the newest."""
+        """CORE and JA mean (core, japanese), ChatCORE (chat_core), each of tasks at one `step`, the newest."""
         found: dict[str, dict[str, Any]] = {}
         for kind, names in (("base", ("core", "japanese")), ("chat", ("chat_core",))):
             tasks = self.tasks[kind]  # type: ignore[index]
             newest = max((scored.step for scored in tasks.values()), default=0)
             made = summaries([scored.measure for scored in tasks.values() if scored.step == newest])
-            found |= {name: made[name] for name in names if name in made and "missing" not in made[name]}
+            found |= {
+                name: {**made[name], "step": newest} for name in names if name in made and "missing" not in made[name]
+            }
         return found
 
 

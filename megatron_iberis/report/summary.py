@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from megatron_iberis.config.stage import TITLES
-from megatron_iberis.report.data import counted, languages, token_files
+from megatron_iberis.report.data import counted, token_files, told_languages
 from megatron_iberis.report.evaluations import Scored
 from megatron_iberis.report.markdown import inline
 from megatron_iberis.report.records import Run
@@ -48,10 +48,10 @@ def introduction(runs: Sequence[Run], title: str) -> str:
 
 
 def _trained(runs: Sequence[Run]) -> str:
-    tongues = listed([NAMES[language] for language in languages(list(runs))])
     parts = []
     for run in runs:
         if run.stage == "base":
+            tongues = listed([NAMES[language] for language in told_languages(run)])
             text = f" of {tongues} text" if tongues else " of text"
             files = listed([inline(each.name) for each in token_files(run)])
             parts.append(f"{TITLES['base']} on {amount(run.tokens)} tokens{text}" + (f" ({files})" if files else ""))
@@ -91,9 +91,9 @@ def _can(runs: Sequence[Run]) -> list[str]:
             f"({'above all ' if len(above) > _MOST_TASKS else ''}{best})"
         )
     if unclear:
-        names = listed([inline(each.measure.name) for each in unclear[:_MOST_TASKS]])
-        more = f" and {len(unclear) - _MOST_TASKS} more" if len(unclear) > _MOST_TASKS else ""
-        kinds.append(f"on {len(unclear)} it cannot be told from guessing ({names}{more})")
+        names = [inline(each.measure.name) for each in unclear[:_MOST_TASKS]]
+        more = [f"{len(unclear) - _MOST_TASKS} more"] if len(unclear) > _MOST_TASKS else []
+        kinds.append(f"on {len(unclear)} it cannot be told from guessing ({listed([*names, *more])})")
     if below:
         kinds.append(
             f"on {len(below)} it is worse than guessing ({listed([_named(each) for each in below[:_MOST_TASKS]])})"
