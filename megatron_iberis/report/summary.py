@@ -85,19 +85,16 @@ def _can(runs: Sequence[Run]) -> list[str]:
     said = f"Measured after {TITLES[run.stage]} on {many(len(tasks), 'task')}: "
     kinds = []
     if above:
+        most = "above all " if len(above) > _MOST_TASKS else ""
         best = listed([_named(each) for each in above[:_MOST_TASKS]])
-        kinds.append(
-            f"on {len(above)} it is clearly better than guessing "
-            f"({'above all ' if len(above) > _MOST_TASKS else ''}{best})"
-        )
+        kinds.append(f"on {len(above)} it is clearly better than guessing, {most}{best}")
     if unclear:
         names = [inline(each.measure.name) for each in unclear[:_MOST_TASKS]]
         more = [f"{len(unclear) - _MOST_TASKS} more"] if len(unclear) > _MOST_TASKS else []
-        kinds.append(f"on {len(unclear)} it cannot be told from guessing ({listed([*names, *more])})")
+        kinds.append(f"on {len(unclear)} it cannot be told from guessing: {listed([*names, *more])}")
     if below:
-        kinds.append(
-            f"on {len(below)} it is worse than guessing ({listed([_named(each) for each in below[:_MOST_TASKS]])})"
-        )
+        worst = listed([_named(each) for each in below[:_MOST_TASKS]])
+        kinds.append(f"on {len(below)} it is worse than guessing, {worst}")
     return [
         said + "; ".join(kinds) + ". A model of this size states wrong things fluently: what it says needs checking."
     ]
@@ -105,7 +102,7 @@ def _can(runs: Sequence[Run]) -> list[str]:
 
 def _named(scored: Scored) -> str:
     measure = scored.measure
-    return f"{inline(measure.name)} {100 * (measure.score or 0.0):.1f}, chance {100 * measure.chance:.1f}"
+    return f"{inline(measure.name)} {100 * (measure.score or 0.0):.1f} (chance {100 * measure.chance:.1f})"
 
 
 def _state(runs: Sequence[Run]) -> str:

@@ -83,6 +83,7 @@ def _overlap(arguments: argparse.Namespace) -> None:
     for text in (*_set_table(items, counts), "", *_source_table(counts), *_cross_table(items, counts)):
         print(text)
     if arguments.output:
+        Path(arguments.output).parent.mkdir(parents=True, exist_ok=True)
         write_json(Path(arguments.output), _as_json(items, counts))
     if arguments.drop_to:
         kept = sum(count.lines - count.held for count in counts.values())
