@@ -90,9 +90,9 @@ def told_languages(run: Run) -> list[str]:
     found = {str(source.settings.get("language")) for source in run.recipe.tasks.mixture.values()} & set(_WORDS)
     files = token_files(run)
     for name in (*(file.name for file in files), *(name for file in files for name in file.sources)):
-        found |= _languages_in(name)
+        found |= languages_in(name)
     for name in run.recipe.tasks.mixture:
-        found |= _languages_in(name)
+        found |= languages_in(name)
     return sorted(found)
 
 
@@ -105,6 +105,7 @@ def languages(runs: Sequence[Run]) -> list[str]:
     return sorted(found)
 
 
-def _languages_in(name: str) -> set[str]:
+def languages_in(name: str) -> set[str]:
+    """The languages that a name speaks of: "ja_en_text_document"."""
     words = re.split(r"[\W_]+", name.lower())
     return {language for language, own in _WORDS.items() if any(word in own for word in words)}

@@ -10,14 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 from megatron_iberis.report.drawing import COLOURS, GREY, new_figure, png, style
 from megatron_iberis.report.records import Run
-from megatron_iberis.report.series import By, Curve, Places, bits_by_language, curve, learning_rates, places
+from megatron_iberis.report.series import (
+    By,
+    Curve,
+    Places,
+    bits_by_language,
+    curve,
+    learning_rates,
+    places,
+    tasks_along_the_way,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LINES = {"en": "-", "ja": "--"}
+_TITLES = {"core": "CORE v1", "japanese": "JA mean", "chat_core": "ChatCORE"}
 NAMES = {"en": "English", "ja": "Japanese"}
-HELD_OUT: dict[str, Any] = {"color": "black", "marker": "o", "markersize": 3.5}
+DOTS: dict[str, Any] = {"marker": "o", "markersize": 3.5}
+HELD_OUT: dict[str, Any] = {"color": "black", **DOTS}
 LEAST_SHARE = 0.16
 """Of the width, for a stage: mid-training and SFT are short beside pretraining, and would be lines."""
 
@@ -99,9 +110,17 @@ def curves(runs: Sequence[Run], by: By) -> bytes | None:
     def held_out_bits(panel: Axes, run: Run, place: Places) -> None:
         found = bits_by_language(run, place)
         for language, each in found.items():
-            _line(panel, each, run, linestyle=LINES.get(language, "-"), marker="o", markersize=3.5)
+            _line(panel, each, run, linestyle=LINES.get(language, "-"), **DOTS)
         if not found:
             _say(panel, "none\nheld out")
+
+    def tasks(panel: Axes, run: Run, place: Places) -> None:
+        found = tasks_along_the_way(run, place)
+        for number, (name, each) in enumerate(found.items()):
+            how = ("-", "--", ":", "-.")[number % 4]
+            _line(panel, each, run, linestyle=how, label=_TITLES.get(name, name), **DOTS)
+        if found:
+            panel.legend(frameon=False, loc="upper left").set_in_layout(False)
 
     told: list[tuple[str, dict[str, Any]]] = [
         ("each step", {"color": GREY, "alpha": 0.5, "linewidth": 0.8}),
@@ -111,9 +130,11 @@ def curves(runs: Sequence[Run], by: By) -> bytes | None:
     rows: list[tuple[str, Draw]] = [("loss, nats a token", loss)]
     if any(run.log.validations for run in shown):
         rows.append(("bits per byte, held-out", held_out_bits))
+    if any(run.log.figures.get("tasks") for run in shown):
+        rows.append(("scores on the way", tasks))
     for run, place in zip(shown, places(shown, by), strict=True):
         languages.update(set(bits_by_language(run, place)) & set(LINES))
-    told += [(NAMES[name], {"color": GREY, "linestyle": LINES[name]}) for name in sorted(languages)]
+    told += [(NAMES[name], {"color": GREY, "linestyle": LINES[name], **DOTS}) for name in sorted(languages)]
     legend = [Line2D([], [], label=label, **how) for label, how in told]
     return _by_stages(shown, by, rows, 2.6, legend)
 

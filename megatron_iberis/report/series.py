@@ -7,9 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from megatron_iberis.report.data import languages_in
 from megatron_iberis.report.records import Fields, Run
 
 By = Literal["tokens", "hours"]
+_MOST_TASKS = 4
 MOST_POINTS = 800
 """Of a curve: more than a picture has columns would show nothing more."""
 
@@ -79,7 +81,16 @@ def bits_by_language(run: Run, where: Places) -> dict[str, Curve]:
     if names:
         return {name.removeprefix(prefix): curve(told, name, where) for name in names}
     whole = curve(run.log.validations, "bits_per_byte", where)
-    return {"held-out": whole} if whole else {}
+    own = languages_in(run.recipe.data.val.rpartition("/")[2])
+    return {own.pop() if len(own) == 1 else "held-out": whole} if whole else {}
+
+
+def tasks_along_the_way(run: Run, where: Places) -> dict[str, Curve]:
+    """Scores that were measured while the run trained: the means of tasks, or a few tasks where there is none."""
+    lines = run.log.figures.get("tasks", [])
+    names = dict.fromkeys(name for line in lines for name in line if name != "step" and "/" not in name)
+    means = [name for name in ("core", "japanese", "chat_core") if name in names]
+    return {name: curve(lines, name, where) for name in means or list(names)[:_MOST_TASKS]}
 
 
 def learning_rates(run: Run, where: Places) -> Curve:

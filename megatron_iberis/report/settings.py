@@ -19,9 +19,7 @@ else:
     import tomli as tomllib
 
 _PATHS = {
-    "evaluation": ("tasks_root",),
     "data": ("val", "tokenizer"),
-    "tasks": ("root", "cache"),
     "run": ("folder", "start_from"),
 }
 
@@ -34,7 +32,7 @@ def short_path(path: str, names: int = 2) -> str:
 
 def own_settings(recipe: Recipe) -> str:
     """As TOML: what differs from the defaults, and all of the architecture."""
-    usual = _tables(Recipe())
+    usual = _tables(Recipe().resolved())
     tables = _tables(replace(recipe, deepspeed={}))
     _shorten(tables)
     found: dict[str, Any] = {}
@@ -56,10 +54,11 @@ def _tables(recipe: Recipe) -> dict[str, Any]:
 
 
 def _shorten(tables: dict[str, Any]) -> None:
-    """Cuts all that is a path to its last names."""
+    """Cuts all that is a path to its last names; where a machine keeps tasks says nothing."""
     for name, keys in _PATHS.items():
         for key in keys:
-            tables[name][key] = short_path(tables[name][key], 3 if key == "start_from" else 2)
+            tables[name][key] = short_path(tables[name][key], {"start_from": 3, "folder": 1}.get(key, 2))
+    tables["evaluation"]["tasks_root"] = tables["tasks"]["root"] = tables["tasks"]["cache"] = ""
     tables["data"]["train"] = short_mixture(tables["data"]["train"])
     for key in ("data", "val"):
         tables["preference"][key] = [short_path(path) for path in tables["preference"][key]]

@@ -90,9 +90,10 @@ def japanese_mean_note(runs: Sequence[Run]) -> str:
         found = run.evaluations.summaries().get("japanese", {})
         if found.get("left_out"):
             notes.append(
-                f"{run.label} of {listed(found['tasks'])} ({listed(found['left_out'])} not above an empty answer)"
+                f"The JA mean of {inline(run.label)} is that of {listed(found['tasks'])}; left out, not being above an "
+                f"empty answer: {listed(found['left_out'])}."
             )
-    return f"The JA mean is, for {'; '.join(notes)}." if notes else ""
+    return " ".join(notes)
 
 
 def published_cell(model: Published, task: str) -> str:
@@ -198,7 +199,8 @@ def how_measured(runs: Sequence[Run]) -> list[str]:
         sentences.append(f"Not all items of each task were asked, but at most (`--limit`): {', '.join(limits)}.")
     for level, names in levels.items():
         sentences.append(f"Programs that the model wrote ran in the sandbox at level `{level}` ({', '.join(names)}).")
-    beyond = {s.measure.name for run in runs for s in run.evaluations.all if s.measure.beyond_context}
+    scored = [each.measure for run in runs for each in run.evaluations.all if each.measure.score is not None]
+    beyond = {measure.name for measure in scored if measure.beyond_context}
     if beyond:
         sentences.append(
             "Some items are longer than the rows that the model was trained on, which makes them harder for it: of "

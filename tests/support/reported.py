@@ -53,6 +53,10 @@ def events_of(stage: str) -> list[Event]:
             Figures(STEPS, "held_out", {"reward": 0.4, **health, **held_out}),
         ]
     told: list[Event] = [Validation(0, 3.0, 8.0, 2.0), Validation(STEPS, 1.5, 4.0, 2.0)]
+    if stage == "base":
+        told += [
+            Figures(step, "tasks", {"core": 0.01 * step, "copa": 0.5, "copa/standard_error": 0.1}) for step in (4, 8)
+        ]
     if stage != "base":
         told.insert(0, Figures(0, "conversations/chats.jsonl", COUNTS))
         told.append(Figures(STEPS, "validation", {"bits_per_byte_en": 1.4, "bits_per_byte_ja": 1.6}))
