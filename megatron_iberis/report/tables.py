@@ -90,8 +90,8 @@ def japanese_mean_note(runs: Sequence[Run]) -> str:
         found = run.evaluations.summaries().get("japanese", {})
         if found.get("left_out"):
             notes.append(
-                f"The JA mean of {inline(run.label)} is that of {listed(found['tasks'])}; left out, not being above an "
-                f"empty answer: {listed(found['left_out'])}."
+                f"The JA mean of {inline(run.label)} is that of {listed(found['tasks'])}; left out, not being above "
+                f"an empty answer: {listed(found['left_out'])}."
             )
     return " ".join(notes)
 
@@ -199,8 +199,8 @@ def how_measured(runs: Sequence[Run]) -> list[str]:
         sentences.append(f"Not all items of each task were asked, but at most (`--limit`): {', '.join(limits)}.")
     for level, names in levels.items():
         sentences.append(f"Programs that the model wrote ran in the sandbox at level `{level}` ({', '.join(names)}).")
-    scored = [each.measure for run in runs for each in run.evaluations.all if each.measure.score is not None]
-    beyond = {measure.name for measure in scored if measure.beyond_context}
+    measures = [each.measure for run in runs for each in run.evaluations.all if each.measure.score is not None]
+    beyond = {measure.name for measure in measures if measure.beyond_context}
     if beyond:
         sentences.append(
             "Some items are longer than the rows that the model was trained on, which makes them harder for it: of "
