@@ -9,6 +9,7 @@ from megatron_iberis.command import Parser, run
 from megatron_iberis.convert.commands import add_convert
 from megatron_iberis.evaluation.commands import add_eval
 from megatron_iberis.inference.commands import add_bench, add_generate
+from megatron_iberis.report.commands import add_report
 from megatron_iberis.serving.api.commands import add_serve
 from megatron_iberis.serving.terminal.commands import add_chat
 from megatron_iberis.stages.data_commands import add_data
@@ -30,6 +31,7 @@ def main(words: Sequence[str] | None = None) -> int:
     add_data(commands)
     _add_doctor(commands)
     add_convert(commands)
+    add_report(commands)
     arguments, rest = parser.parse_known_args(words)
     if rest and not hasattr(arguments, "overrides"):
         parser.error(f"unrecognised: {' '.join(rest)}")

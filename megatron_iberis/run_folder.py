@@ -9,6 +9,9 @@ RECIPE = "recipe.toml"
 TOKENIZER = "tokenizer"
 """A copy of the tokenizer's folder, in both as well."""
 
+REPORT, REPORT_FACTS = "report.md", "report.json"
+"""What `iberis report` writes into a folder: the report, and what `iberis convert to-hf` wants to know of it."""
+
 
 class RunFolder:
     """The paths in the folder of a run, whether it is there yet or not."""
@@ -48,6 +51,11 @@ class RunFolder:
     def difficulty(self) -> Path:
         """How often each prompt was answered rightly before the first step (rollouts/difficulty.py)."""
         return self.path / "difficulty.jsonl"
+
+    @property
+    def overlap(self) -> Path:
+        """Evaluation items in what was trained on, where `iberis data overlap --output` was told this name."""
+        return self.path / "overlap.json"
 
     @property
     def tensorboard(self) -> Path:

@@ -45,6 +45,8 @@ class ReinforceConfig:
     """Answers to each held-out prompt."""
     val_prompts: Annotated[int, AtLeast(0)] = 400
     """Held-out prompts at most; 0: all."""
+    active: bool = False
+    """Whether the run learns in this way: its stage sets it itself, so that a recipe tells (config/stage.py)."""
 
     def check(self, softcap: float) -> None:
         """InputError for a temperature at which likelihoods can't be held in fp32."""

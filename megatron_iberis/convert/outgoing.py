@@ -22,6 +22,12 @@ def add_to_hf(forms: argparse._SubParsersAction[Parser]) -> None:
     command.add_argument(
         "--max-shard-size", default="5GB", metavar="SIZE", help="of one file of weights, like 500MB (default: 5GB)"
     )
+    command.add_argument(
+        "--report",
+        type=path_argument,
+        metavar="FOLDER",
+        help="what iberis report wrote: the model card is made of it",
+    )
     command.add_argument("--push-to", metavar="USER/NAME", help="send the folder to this repository of the Hub too")
     command.set_defaults(run=_to_hf)
 
@@ -34,8 +40,10 @@ def _to_hf(arguments: argparse.Namespace) -> None:
     if arguments.push_to is not None:
         check_repository(arguments.push_to)
     from megatron_iberis.convert.huggingface.export import export
+    from megatron_iberis.convert.huggingface.reported import read_report
 
-    exported = export(Path(arguments.input), Path(arguments.output), arguments.dtype, shard_bytes)
+    report = read_report(Path(arguments.report)) if arguments.report else None
+    exported = export(Path(arguments.input), Path(arguments.output), arguments.dtype, shard_bytes, report)
     rows = [
         ("folder", str(exported.folder)),
         ("step", f"{exported.step:,}"),

@@ -100,6 +100,27 @@ class Measure:
         more |= {"beyond_context": self.beyond_context or None, "other_scores": dict(self.others) or None}
         return found | {name: value for name, value in more.items() if value is not None} | dict(self.settings)
 
+    @classmethod
+    def from_json(cls, name: str, fields: Mapping[str, Any]) -> Measure:
+        """Of `as_json`, back. KeyError or TypeError where it is none."""
+        rest = dict(fields)
+        for worked_out in ("centred", "at_chance"):
+            rest.pop(worked_out, None)
+        return cls(
+            name=name,
+            n=rest.pop("n"),
+            score=rest.pop("score"),
+            error=rest.pop("standard_error"),
+            chance=rest.pop("chance"),
+            bits_per_byte=rest.pop("bits_per_byte", None),
+            bits_error=rest.pop("bits_per_byte_error", None),
+            balanced=rest.pop("balanced", None),
+            finish=rest.pop("finish", {}),
+            others=rest.pop("other_scores", {}),
+            beyond_context=rest.pop("beyond_context", 0),
+            settings=rest,
+        )
+
 
 def measure(
     benchmark: Benchmark, marks: Sequence[Marked], finishes: Sequence[str] = (), beyond_context: int = 0

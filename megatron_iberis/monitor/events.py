@@ -94,4 +94,15 @@ class Figures:
     values: Mapping[str, float]
 
 
-Event: TypeAlias = Step | Validation | Samples | Note | Figures
+@dataclass(frozen=True)
+class Start:
+    """A process began, or went on with, the run: log.jsonl has one of these for each, after `step` steps."""
+
+    step: int
+    opening: Mapping[str, str]
+    """The lines that the console shows at the start, by name."""
+    machine: Mapping[str, str | int | float]
+    """What it runs on (hardware/machine.py), and on how many ranks."""
+
+
+Event: TypeAlias = Step | Validation | Samples | Note | Figures | Start

@@ -1,7 +1,7 @@
 """log.jsonl: one JSON object a line for each event of a run, on disk as soon as it happened.
 
-* "event" is step, validation, samples, note or figures, with the fields that events.py has for it; "step" counts the
-  steps done; "time" is UTC.
+* "event" is start, step, validation, samples, note or figures, with the fields that events.py has for it; "step"
+  counts the steps done; "time" is UTC.
 * Standard JSON: a figure that is nan or infinite stands as null, and by its name under "not_finite" ("values.reward"
   for one inside another object).
 * After a resume each step stands there once: what came after the checkpoint is dropped before anything is added.

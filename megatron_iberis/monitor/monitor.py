@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,10 +15,11 @@ from typing import Protocol
 import torch
 
 from megatron_iberis.config import Recipe
+from megatron_iberis.hardware.machine import machine_facts
 from megatron_iberis.hardware.measure import memory_bytes
 from megatron_iberis.hardware.peaks import Peak
 from megatron_iberis.monitor.console import Console
-from megatron_iberis.monitor.events import Event, Note, Validation
+from megatron_iberis.monitor.events import Event, Note, Start, Validation
 from megatron_iberis.monitor.log import JsonlLog
 from megatron_iberis.monitor.metrics import StepMetrics, Tracker
 from megatron_iberis.run_folder import RunFolder
@@ -61,13 +63,26 @@ class Monitor:
             self._guard(name, partial(self._open, name, make))
 
     def start(self, lines: list[str]) -> None:
-        """The opening block: "name: value" lines about model, layout and data; the monitor adds its own."""
+        """The opening block: "name: value" lines about model, layout and data; the monitor adds its own.
+
+        The log gets the same, and what the run runs on.
+        """
         ranks = "" if self._world == 1 else f" x {self._world} ranks"
         own = [
             f"peak: {teraflops(self._peak.flops)} TFLOP/s{ranks} ({self._peak.name})",
             f"curves: tensorboard --logdir {RunFolder(self._folder).tensorboard}",
         ]
         self._show(lambda console: console.start([*lines, *own]))
+        self._guard("log.jsonl", lambda: self._log_start(lines))
+
+    def _log_start(self, lines: list[str]) -> None:
+        pairs = (line.partition(":") for line in lines)
+        machine: dict[str, str | int | float] = {"device": self._peak.name, "peak_flops": self._peak.flops}
+        machine["ranks"] = self._world
+        with contextlib.suppress(Exception):  # what can't be found out is left out
+            machine |= machine_facts()
+        if log := self._recorders.get("log.jsonl"):
+            log.tell(Start(self._done, {name.strip(): value.strip() for name, _, value in pairs}, machine))
 
     def step(self, metrics: StepMetrics) -> None:
         """A step was done."""

@@ -46,18 +46,20 @@ def add_overlap(commands: argparse._SubParsersAction[Parser]) -> None:
     )
     add("--root", default="", help="folder of the tasks' files (default: they are fetched)")
     add("--drop-to", type=path_argument, metavar="FILE", help="write the rest here, as .jsonl")
+    add("--output", type=path_argument, metavar="FILE", help="write the tables here, as JSON (a report reads them)")
     add("--list", type=path_argument, metavar="FILE", help="write here what was found, as .jsonl")
     command.set_defaults(run=_overlap, overrides=True)
 
 
 def _overlap(arguments: argparse.Namespace) -> None:
+    from megatron_iberis.storage.atomic import write_json
     from megatron_iberis.storage.refusals import check_writable
     from megatron_iberis.text.overlap.counting import Overlap, count_overlaps
     from megatron_iberis.text.overlap.near_copies import NearCopies
 
     if arguments.sources and arguments.text and arguments.drop_to:
         raise InputError("--drop-to writes rows of one kind: give conversations or --text, not both.")
-    for path in filter(None, (arguments.drop_to, arguments.list)):
+    for path in filter(None, (arguments.drop_to, arguments.list, arguments.output)):
         check_writable(path)
     sources = list(_sources(arguments))
     if not sources:
@@ -80,6 +82,9 @@ def _overlap(arguments: argparse.Namespace) -> None:
             counts[name] = count_overlaps(lines(), items, near, found, lambda line: _write(rest, line.record))
     for text in (*_set_table(items, counts), "", *_source_table(counts), *_cross_table(items, counts)):
         print(text)
+    if arguments.output:
+        Path(arguments.output).parent.mkdir(parents=True, exist_ok=True)
+        write_json(Path(arguments.output), _as_json(items, counts))
     if arguments.drop_to:
         kept = sum(count.lines - count.held for count in counts.values())
         print(f"\n{kept:,} rows without any of them are in {arguments.drop_to}.")
@@ -181,14 +186,17 @@ def _evaluation_items(names: Sequence[str] | None, root: str) -> EvaluationItems
 # ---- tables
 
 
-def _set_table(items: EvaluationItems, counts: Mapping[str, SourceCount]) -> list[str]:
+def _sets(items: EvaluationItems, counts: Mapping[str, SourceCount]) -> Iterator[tuple[str, int, int, int]]:
     """The sets: items, those too short for runs of words, and those found in any source."""
-    rows = [("evaluation set", "items", "too short for runs", "found")]
     for name in dict.fromkeys(item.set_name for item in items.items):
         numbers = [number for number, item in enumerate(items.items) if item.set_name == name]
         found = {number for count in counts.values() if name in count.sets for number in count.sets[name].items}
-        short = len(items.short.intersection(numbers))
-        rows.append((_short(name), f"{len(numbers):,}", f"{short:,}", f"{len(found):,}"))
+        yield name, len(numbers), len(items.short.intersection(numbers)), len(found)
+
+
+def _set_table(items: EvaluationItems, counts: Mapping[str, SourceCount]) -> list[str]:
+    rows = [("evaluation set", "items", "too short for runs", "found")]
+    rows += [(_short(name), *(f"{n:,}" for n in numbers)) for name, *numbers in _sets(items, counts)]  # type: ignore[misc]
     return _aligned(rows)
 
 
@@ -213,6 +221,25 @@ def _cross_table(items: EvaluationItems, counts: Mapping[str, SourceCount]) -> l
         tables[-1].append(column)
     lines = [line for table in tables for line in ("", *_aligned(list(zip(*table, strict=True))))]
     return [*lines, "", "12 (4): 12 rows hold 4 items of the set."] if sets else []
+
+
+def _as_json(items: EvaluationItems, counts: Mapping[str, SourceCount]) -> dict[str, list[dict[str, str | int]]]:
+    """The tables: sets, sources, and what a source and a set have in common (both)."""
+    return {
+        "sets": [
+            {"name": name, "items": number, "too_short": short, "found": found}
+            for name, number, short, found in _sets(items, counts)
+        ],
+        "sources": [
+            {"name": name, "rows": count.lines, "with_items": count.held, "near_only": count.near_only}
+            for name, count in counts.items()
+        ],
+        "both": [
+            {"source": name, "set": of, "rows": found.lines, "items": len(found.items)}
+            for name, count in counts.items()
+            for of, found in count.sets.items()
+        ],
+    }
 
 
 def _cell(count: SourceCount, name: str) -> str:

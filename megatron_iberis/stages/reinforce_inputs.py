@@ -44,7 +44,11 @@ def open_prompts(recipe: Recipe) -> ReinforceInputs:
     refuse_to_overwrite(recipe)
     _check(recipe)
     recipe = with_tokenizer(recipe)
-    recipe = replace(recipe, run=replace(recipe.run, stage="chat", template=template_hash()))
+    recipe = replace(
+        recipe,
+        run=replace(recipe.run, stage="chat", template=template_hash()),
+        reinforce=replace(recipe.reinforce, active=True),
+    )
     tokenizer = open_tokenizer(recipe)
     start = find_start(recipe, tokenizer)
     require(

@@ -46,6 +46,30 @@ def test_resumed_log_holds_each_step_once(tmp_path):
     assert not list(tmp_path.glob("*.tmp"))
 
 
+def test_the_log_holds_what_each_start_runs_on(tmp_path):
+    run(tmp_path, 0, 5)
+    run(tmp_path, 4, STEPS)
+    first, second = log_of(tmp_path, "start")
+    assert (first["step"], second["step"]) == (0, 4)
+    assert first["opening"]["model"] == "542,035,200 parameters"
+    machine = first["machine"]
+    assert (machine["device"], machine["ranks"], machine["peak_flops"]) == ("a test GPU", 2, 1e15)
+    assert machine["cores"] >= 1
+    assert machine["memory_bytes"] > 1e8
+    assert {"processor", "python", "torch", "deepspeed", "megatron-core", "megatron_iberis"} <= machine.keys()
+    assert "start" not in curves(tmp_path).Tags()["scalars"]
+
+
+def test_a_machine_that_cannot_be_looked_at_costs_no_log(tmp_path, monkeypatch):
+    def fail() -> dict[str, str]:
+        raise OSError("no")
+
+    monkeypatch.setattr("megatron_iberis.monitor.monitor.machine_facts", fail)
+    run(tmp_path, 0, 2)
+    assert log_of(tmp_path, "start")[0]["machine"] == {"device": "a test GPU", "peak_flops": 1e15, "ranks": 2}
+    assert len(log_of(tmp_path, "step")) == 2
+
+
 def test_new_run_starts_an_empty_log_and_new_curves(tmp_path):
     run(tmp_path, 0, 7)
     run(tmp_path, 0, 2)

@@ -133,3 +133,12 @@ def test_a_mistake_is_one_sentence_and_leaves_nothing(
     assert said in error
     assert error.count("\n") == 1
     assert sorted(path.name for path in root.iterdir()) == before
+
+
+def test_the_tables_are_written_as_json(root: Path, chats: str, capsys: pytest.CaptureFixture[str]) -> None:
+    overlap(capsys, chats, "--root", str(root / "sets"), "--output", str(root / "run/overlap.json"))
+    told = json.loads((root / "run/overlap.json").read_bytes())
+    (source,) = told["sources"]
+    assert (source["name"], source["rows"], source["with_items"]) == (chats, 5, source["with_items"])
+    assert {"name": "gsm8k", "items": 1, "too_short": 0, "found": 1} in told["sets"]
+    assert {"source": chats, "set": "jsquad", "rows": 1, "items": 1} in told["both"]

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from megatron_iberis.config import load_recipe
+from megatron_iberis.config.stage import stage_of
 from megatron_iberis.errors import InputError
 from megatron_iberis.rollouts.answers import Answer, Group
 from megatron_iberis.stages.reinforce import passes
@@ -161,6 +162,7 @@ def test_answers_are_written_down_as_they_were_trained_on(
             number = int(str(line["where"]).rpartition(":")[2])
             assert (line["text"] == list(right.values())[number - 1]) == (line["reward"] == 1.0)
     assert {line["finish"] for line in batches[0]} <= {"stop", "length"}
+    assert stage_of(load_recipe(run / "recipe.toml")) == "rl"
 
 
 @pytest.mark.parametrize("updates", [1, 2])

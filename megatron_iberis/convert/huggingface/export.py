@@ -18,6 +18,7 @@ from megatron_iberis.config.run import RunConfig
 from megatron_iberis.convert.exported import CONFIG, STEP
 from megatron_iberis.convert.huggingface.card import card
 from megatron_iberis.convert.huggingface.comparison import Difference, compare
+from megatron_iberis.convert.huggingface.reported import CardPart, Reported
 from megatron_iberis.convert.huggingface.tokenizer import END, fast_tokenizer, has_padding, tokenizer_config
 from megatron_iberis.convert.names import check_names, sizes_for_hf
 from megatron_iberis.errors import InputError
@@ -44,25 +45,29 @@ class Exported:
     difference: Difference
 
 
-def export(input: Path, output: Path, dtype: str = "fp32", shard_bytes: int = 5 * 10**9) -> Exported:
+def export(
+    input: Path, output: Path, dtype: str = "fp32", shard_bytes: int = 5 * 10**9, report: Reported | None = None
+) -> Exported:
     """Writes the folder `output`, and compares it with the checkpoint before it gets its name.
 
     input: a run's folder, or one of its checkpoints. dtype: "fp32" (bit for bit the checkpoint's weights) or "bf16".
-    shard_bytes: of one file of weights, at the most, where a single tensor is not larger. InputError if `input` holds
+    shard_bytes: of one file of weights, at the most, where a single tensor is not larger. report: becomes part of the
+    model card, its pictures lie beside it. InputError if it is none of this model, if `input` holds
     no whole checkpoint, if `output` is there, or if it cannot be written; nothing is left then. RuntimeError if the
     comparison fails.
     """
     check_new(output)
     with closing(CheckpointWeights(whole_checkpoint(input))) as checkpoint:
+        part = report.of(checkpoint.recipe, checkpoint.step or 0, checkpoint.folder) if report else None
         try:
             with new_folder(output) as partial:
-                return Exported(output, *_write(checkpoint, partial, DTYPES[dtype], shard_bytes))
+                return Exported(output, *_write(checkpoint, partial, DTYPES[dtype], shard_bytes, part))
         except (OSError, SafetensorError) as error:
             raise InputError(explain(error, output)) from error
 
 
 def _write(
-    checkpoint: CheckpointWeights, folder: Path, dtype: torch.dtype, shard_bytes: int
+    checkpoint: CheckpointWeights, folder: Path, dtype: torch.dtype, shard_bytes: int, report: CardPart | None
 ) -> tuple[int, int, Difference]:
     """All files of the export; the step, the parameters and the difference."""
     recipe = without_places(checkpoint.recipe)
@@ -96,7 +101,10 @@ def _write(
     save_recipe(recipe, folder / RECIPE)  # for from-hf, this and the next
     tokenizer.save(folder / TOKENIZER)
     difference = compare(folder, recipe.model, checkpoint.weights, dtype, tokenizer)
-    _write_text(folder / "README.md", card(recipe, checkpoint.step, parameters, dtype, difference, tokenizer))
+    own = card(recipe, checkpoint.step, parameters, dtype, difference, tokenizer)
+    _write_text(folder / "README.md", report.joined(own) if report else own)
+    for name, picture in (report.pictures if report else {}).items():
+        (folder / name).write_bytes(picture)
     return checkpoint.step, parameters, difference
 
 
