@@ -68,7 +68,7 @@ def known_device(name: str) -> Device:
 
 
 def device_of_driver(name: str) -> Device | None:
-    """The GPU that the driver calls `name`: of those with the same peak, the one whose words all stand in the name."""
+    """The GPU that the driver calls `name`, as far as the table has it."""
     peak = known_gpu_flops(name, "bf16")
     same = [device for device in DEVICES if peak and device.peak("bf16") == peak]
     for device in same:

@@ -70,7 +70,7 @@ def kinds_of(model: ModelConfig) -> dict[str, int]:
 
 def _traced(case: Case) -> Parts:
     if case not in _known:
-        with _alone(), _quiet(), _chunks_of(case.gpu), FakeTensorMode(allow_non_fake_inputs=True):
+        with alone(), _quiet(), _chunks_of(case.gpu), FakeTensorMode(allow_non_fake_inputs=True):
             _known[case] = _trace(case)
         gc.collect()  # models are full of cycles
     return _known[case]
@@ -79,10 +79,10 @@ def _traced(case: Case) -> Parts:
 def _trace(case: Case) -> Parts:
     groups = stand_in_groups(case.tp, case.cp)
     model = build_model(case.model, groups, case.sequence_parallel, case.recompute)
-    _cast(model, torch.bfloat16 if case.dtype == "bf16" else torch.float32)
+    cast(model, torch.bfloat16 if case.dtype == "bf16" else torch.float32)
     tokens, targets = (torch.zeros(case.rows, case.model.sequence_length, dtype=torch.long) for _ in range(2))
-    tracer = Tracer()
-    stages = _Stages(tracer, model)
+    tracer = Tracer([*model.parameters(), tokens, targets])
+    stages = Stages(tracer, model)
     with tracer:
         summed = model(tokens, targets)
         stages.forward_is_done()
@@ -93,7 +93,7 @@ def _trace(case: Case) -> Parts:
     return Parts(stages.embedding, found, stages.head)
 
 
-class _Stages:
+class Stages:
     """Divides memory and work of one forward and backward pass among embedding, layers and head."""
 
     def __init__(self, tracer: Tracer, model: Any) -> None:
@@ -148,7 +148,7 @@ class _Stages:
         tracer.peak, tracer.work = tracer.live, Work()
 
 
-def _cast(model: nn.Module, dtype: torch.dtype) -> None:
+def cast(model: nn.Module, dtype: torch.dtype) -> None:
     """Gives the model parameters of the dtype whose gradients are taken away at once, as ZeRO does."""
     for module in model.modules():
         for name, parameter in list(module._parameters.items()):
@@ -181,7 +181,7 @@ def _group(name: str, size: int) -> Any:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """With a default process group, which megatron-core asks for: the run's own, or one of this process alone."""
     if dist.is_initialized():
         yield
@@ -202,7 +202,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _chunks_of(gpu: bool) -> Iterator[None]:
-    """Fake tensors lie on the CPU (autograd wants a driver for others): the loss takes a GPU's chunks all the same."""
+    """Fake tensors lie on the CPU, autograd wants a driver for others; the loss takes a GPU's chunks all the same."""
     before = loss.CPU_CHUNK_BYTES
     loss.CPU_CHUNK_BYTES = _chunk_bytes(gpu)
     try:

@@ -43,9 +43,7 @@ class Memory:
     @property
     def tensors(self) -> float:
         """What torch's allocator is asked for."""
-        return (
-            self.weights + self.gradients + self.optimizer + self.activations + self.passing + self.buffers
-        )
+        return self.weights + self.gradients + self.optimizer + self.activations + self.passing + self.buffers
 
     def overhead(self, groups: int) -> float:
         """Beside the tensors, on a GPU: context, communicators of so many groups, slack."""

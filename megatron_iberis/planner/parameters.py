@@ -61,15 +61,27 @@ def newton_schulz_flops(shape: tuple[int, ...], steps: int) -> float:
     return steps * (4.0 * m * n * n + 2.0 * n**3)
 
 
-def heaviest_owner(parameters: list[Parameter], world: int, steps: int) -> tuple[float, int]:
-    """Muon's matrices go whole to owners, the dearest first, always to the least loaded of `world` ranks: FLOPs and
-    elements of the rank that has most to do."""
-    shapes = sorted(
-        (p.shape for p in parameters if p.group == "matrix"), key=lambda s: -math.prod(s) * min(s)
-    )
-    loads, elements = [0.0] * world, [0] * world
-    for shape in shapes:
+@dataclass(frozen=True)
+class Owner:
+    """The matrices that a rank orthogonalises."""
+
+    shapes: tuple[tuple[int, ...], ...]
+    flops: float
+
+    @property
+    def elements(self) -> int:
+        return sum(map(math.prod, self.shapes))
+
+
+def heaviest_owner(parameters: list[Parameter], world: int, steps: int) -> Owner:
+    """Muon's matrices go whole to owners, the dearest first, always to the least loaded of `world` ranks: the rank
+    that has most to do."""
+    matrices = [p.shape for p in parameters if p.group == "matrix"]
+    owned: list[list[tuple[int, ...]]] = [[] for _ in range(min(world, len(matrices)))]
+    loads = [0.0] * len(owned)
+    for shape in sorted(matrices, key=lambda shape: -newton_schulz_flops(shape, steps)):
         owner = loads.index(min(loads))
         loads[owner] += newton_schulz_flops(shape, steps)
-        elements[owner] += math.prod(shape)
-    return max(loads), max(elements)
+        owned[owner].append(shape)
+    most = loads.index(max(loads))
+    return Owner(tuple(owned[most]), loads[most])

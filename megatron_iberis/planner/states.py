@@ -69,7 +69,9 @@ def states_of(recipe: Recipe, spread: Spread) -> States:
     parameters = parameters_of(recipe.model, spread.tp)
     sizes = {group: [p.numel for p in parameters if p.group == group] for group in GROUPS}
     stage, bf16 = recipe.parallel.zero_stage, recipe.train.dtype == "bf16"
-    form = _stage0 if stage == 0 else _stage3 if stage == 3 else _bf16_stage1 if bf16 and stage == 1 else _stage1_and_2
+    form = (
+        _stage0 if stage == 0 else _stage3 if stage == 3 else _bf16_stage1 if bf16 and stage == 1 else _stage1_and_2
+    )
     return form(recipe, spread, parameters, sizes)
 
 
@@ -168,7 +170,7 @@ def _muon(recipe: Recipe, spread: Spread, parameters: list[Parameter], held: int
     if config.kind != "muon":
         return 0.0
     size = 2 if config.newton_schulz_dtype == "bf16" else 4
-    _, owned = heaviest_owner(parameters, spread.world, config.newton_schulz_steps)
+    owned = heaviest_owner(parameters, spread.world, config.newton_schulz_steps).elements
     messages = held if spread.world == 1 else 2 * held
     tall = sum(p.numel for p in parameters if p.group == "matrix" and p.shape[0] > p.shape[1])
     tall_share = tall / max(1, sum(p.numel for p in parameters if p.group == "matrix"))

@@ -7,7 +7,7 @@ keeps for its backward pass, and what it needs for a moment beyond that. So stor
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -28,13 +28,19 @@ COLLECTIVES = {
 
 
 class Tracer(TorchDispatchMode):
-    """While it is entered: `live` bytes of tensors made since, their `peak`, and the work, added to `work`."""
+    """While it is entered: `live` bytes of tensors made since, their `peak`, and the work, added to `work`.
 
-    def __init__(self) -> None:
+    known: tensors that were there before; a view of one is nothing new.
+    """
+
+    def __init__(self, known: Iterable[torch.Tensor] = ()) -> None:
         super().__init__()
+        self._storages: dict[int, int] = {}
         self.live = self.peak = 0
         self.work = Work()
-        self._storages: dict[int, int] = {}
+        for tensor in known:
+            self._count(tensor)
+        self.live = self.peak = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = function(*args, **(kwargs or {}))
@@ -83,7 +89,9 @@ class Tracer(TorchDispatchMode):
     def _note_attention(self, name: str, args: Any, kwargs: Any) -> None:
         """2 products of [T, D] x [D, S] forward, 5 backward; of causal attention, half of each is worked out."""
         q, k = (args[1:3] if "backward" in name else args[:2]) if len(args) > 1 else (kwargs["query"], kwargs["key"])
-        flops = 2.0 * q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2] * q.shape[3] * (5 if "backward" in name else 2)
+        flops = (
+            2.0 * q.shape[0] * q.shape[1] * q.shape[2] * k.shape[2] * q.shape[3] * (5 if "backward" in name else 2)
+        )
         causal = kwargs.get("is_causal", any(argument is True for argument in args))
         self.work.attention_flops += flops / 2 if causal else flops
 
