@@ -221,7 +221,7 @@ class _Timed(Stages):
 
     def __init__(self, model: Any, device: torch.device) -> None:
         self.seconds: dict[int, float] = {}
-        self._device = device
+        self._device, self._since = device, 0.0
         super().__init__(Work(), model)  # type: ignore[arg-type]
 
     def enter(self, part: Part | None) -> None:

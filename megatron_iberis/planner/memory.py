@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from megatron_iberis.config import ModelConfig
 from megatron_iberis.planner.parameters import parameters_of
 from megatron_iberis.planner.states import States
-from megatron_iberis.planner.work import Part, Parts
+from megatron_iberis.planner.work import Parts
 
 CUDA_CONTEXT = 0.5e9
 """Of a process on a GPU; with a communicator's buffers for each group of ranks. Fujii et al. (arXiv 2411.06465):
@@ -65,7 +65,7 @@ def _moments(model: ModelConfig, states: States, parts: Parts, tp: int) -> Itera
         return Memory(
             states.weights,
             states.gradients + gradients,
-            states.optimizer,
+            states.master + states.moments,
             activations,
             passing,
             states.buffers + buffers,
@@ -103,8 +103,3 @@ def _elements(model: ModelConfig, tp: int) -> dict[str, int]:
     for parameter in parameters_of(model, tp):
         totals[parameter.part] += parameter.numel
     return {name: total // counts[name] if counts[name] else 0 for name, total in totals.items()}
-
-
-def part_named(parts: Parts, name: str) -> Part:
-    """By the name that a parameter's part has."""
-    return {"embedding": parts.embedding, "head": parts.head, **parts.layers}[name]

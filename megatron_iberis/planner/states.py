@@ -36,10 +36,12 @@ class States:
     """Bytes on a rank; what is not there for a whole step says when it is."""
 
     weights: float
-    optimizer: float
-    """Master weights and moments."""
+    moments: float
+    """The optimizer's."""
     gradients: float
     """There when the last micro-batch of a step begins."""
+    master: float = 0.0
+    """fp32 weights beside those that are trained with."""
     buffers: float = 0.0
     """Always there."""
     grown: float = 0.0
@@ -58,10 +60,6 @@ class States:
     """What is being gathered, once more, when forward and backward begin."""
     step: float = 0.0
     """For a moment in the optimizer."""
-
-    @property
-    def always(self) -> float:
-        return self.weights + self.optimizer + self.buffers
 
 
 def states_of(recipe: Recipe, spread: Spread) -> States:
@@ -83,7 +81,7 @@ def _stage0(recipe: Recipe, spread: Spread, parameters: list[Parameter], sizes: 
     held = {group: sum(of) for group, of in sizes.items()}
     return States(
         weights=4 * total,
-        optimizer=_moments(recipe, held),
+        moments=_moments(recipe, held),
         gradients=4 * total if spread.accumulation > 1 else 0.0,
         grown=0.0 if spread.accumulation > 1 else 4.0,
         reduced=4 * total,
@@ -98,7 +96,8 @@ def _bf16_stage1(recipe: Recipe, spread: Spread, parameters: list[Parameter], si
     held = {group: _partition(sum(of), spread.replicas) for group, of in sizes.items()}
     return States(
         weights=2 * total,
-        optimizer=4 * sum(held.values()) + _moments(recipe, held),
+        moments=_moments(recipe, held),
+        master=4 * sum(held.values()),
         gradients=(6 if spread.accumulation > 1 else 4) * total,
         grown=0.0 if spread.accumulation > 1 else 2.0,
         reduced=6 * total,
@@ -123,7 +122,8 @@ def _stage1_and_2(recipe: Recipe, spread: Spread, parameters: list[Parameter], s
         gradients, grown, reduced, flat = 4.0 * total if several else 0.0, 0.0 if several else 4.0, 4.0 * touched, 4.0
     return States(
         weights=(2 if bf16 else 4) * total,
-        optimizer=4 * part + _moments(recipe, held),
+        moments=_moments(recipe, held),
+        master=4 * part,
         gradients=gradients,
         grown=grown,
         bucket=(2.0 if bf16 else 4.0) * elements,
@@ -145,7 +145,8 @@ def _stage3(recipe: Recipe, spread: Spread, parameters: list[Parameter], sizes: 
     message = min(total, max(_setting(recipe, "stage3_prefetch_bucket_size", 50_000_000), *map(max, sizes.values())))
     return States(
         weights=size * part,
-        optimizer=4 * part + _moments(recipe, held),
+        moments=_moments(recipe, held),
+        master=4 * part,
         gradients=4 * part,
         buffers=4 * elements + size * persistent,
         gathered=size * live * several,
@@ -164,8 +165,8 @@ def _moments(recipe: Recipe, held: dict[str, int]) -> float:
 
 
 def _muon(recipe: Recipe, spread: Spread, parameters: list[Parameter], held: int) -> float:
-    """While directions go back to their places: gradients and directions of this rank's part (fp32), the messages, and
-    the matrices that it owns, which stand twice where they are tall (in Newton-Schulz's precision)."""
+    """While directions go back to their places: gradients and directions of this rank's part (fp32), the messages,
+    and the matrices that it owns, which stand twice where they are tall (in Newton-Schulz's precision)."""
     config = recipe.optimizer
     if config.kind != "muon":
         return 0.0

@@ -101,7 +101,7 @@ def extrapolated(small: Parts, large: Parts, rows_small: int, rows_large: int, r
 def _products(
     small: list[tuple[Shape, float]], large: list[tuple[Shape, float]], share: float, times: float
 ) -> list[tuple[Shape, float]]:
-    """Shapes grow with the rows; where their number does (the loss works in chunks), it is their number that grows."""
+    """Shapes grow with the rows; where their number does (the loss works in chunks), that grows instead."""
     if len(small) != len(large):
         return [(shape, count * times) for shape, count in large]
     grown = []
