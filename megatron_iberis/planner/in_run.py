@@ -1,8 +1,8 @@
 """The prediction beside the facts: once in every training run, when 20 steps are done since its start or resume.
 
-Nobody trusts a plan that was never held against a run, so each run does it: log.jsonl and TensorBoard get the figures,
-the console a line. It is worked out at that step and no earlier, so runs that are shorter pay nothing, and on rank 0
-alone, between two steps. Nothing that goes wrong in here may end a run: it becomes a note.
+Nobody trusts a plan that was never held against a run, so each run does it: log.jsonl and TensorBoard get the
+figures, the console a line. It is worked out at that step and no earlier, so runs that are shorter pay nothing, and
+on rank 0 alone, between two steps. Nothing that goes wrong in here may end a run: it becomes a note.
 """
 
 from __future__ import annotations

@@ -220,7 +220,7 @@ def _chunk_bytes(gpu: bool) -> int:
 
 @contextmanager
 def _norms_of(gpu: bool) -> Iterator[None]:
-    """On a GPU torch's RMS norm is one kernel each way that keeps its input; on a CPU it is half a dozen operations."""
+    """On a GPU torch's RMS norm is one kernel each way, which keeps its input; on a CPU it is many operations."""
     before = F.rms_norm
     if gpu:
         F.rms_norm = lambda x, shape, weight=None, eps=None: _FusedNorm.apply(x)

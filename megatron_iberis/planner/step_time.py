@@ -1,9 +1,9 @@
 """How long a step takes: a roofline over its operations, from data sheets or from what was measured here.
 
 Each product has a rate by its shape, attention one of its own, everything else is bound by the memory's bandwidth,
-and every operation has to be started: by the host, which on a GPU goes on beside it, on a CPU not. Messages wait for each
-other and for the work, as DeepSpeed's do at stages 0 to 2 (`overlap_comm` is off there unless it is asked for); at
-stage 3 half of them may hide behind the work.
+and every operation has to be started: by the host, which on a GPU goes on beside it, on a CPU not. Messages wait for
+each other and for the work, as DeepSpeed's do at stages 0 to 2 (`overlap_comm` is off there unless it is asked for);
+at stage 3 half of them may hide behind the work.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Counts what torch's operations allocate, compute and send, of fake tensors and of real ones.
 
 torch's own `MemTracker` divides memory by modules, which says nothing of two things that decide here: how much a
-layer keeps for its backward pass, and what it needs for a moment beyond that. So storages are counted as they come and go.
+layer keeps for its backward pass, and what it needs for a moment beyond that. So storages are counted as they come
+and go.
 """
 
 from __future__ import annotations

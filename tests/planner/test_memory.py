@@ -1,5 +1,8 @@
-"""Predicted memory is what real engines take, within 10 %: every ZeRO class of DeepSpeed, tensor, sequence and context
-parallelism, recomputation, one micro-batch and several, states and activations dominating."""
+"""Predicted memory is what real engines take, within 10 %.
+
+Every ZeRO class of DeepSpeed, tensor, sequence and context parallelism, recomputation, one micro-batch and several;
+now states are most of it, now activations.
+"""
 
 from __future__ import annotations
 
