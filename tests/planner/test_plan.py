@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -212,7 +213,7 @@ def test_a_planner_that_fails_ends_no_run(monkeypatch: pytest.MonkeyPatch) -> No
     import torch
 
     class Heard:
-        notes: list[str] = []
+        notes: ClassVar[list[str]] = []
 
         def recent_seconds(self) -> list[float]:
             return []  # the median of nothing
