@@ -16,7 +16,7 @@ from megatron_iberis.hardware.devices import DEVICES, device_of_driver, known_de
 from megatron_iberis.planner.batch import critical_batch, expected_loss
 from megatron_iberis.planner.calibration import Calibration, load_calibration, save_calibration
 from megatron_iberis.planner.in_run import PlanCheck
-from megatron_iberis.planner.layouts import Layout, layouts_of, own_layout
+from megatron_iberis.planner.layouts import Layout, layouts_of, own_layout, recipe_at
 from megatron_iberis.planner.links import Group, Sent, Wires, groups_of
 from megatron_iberis.planner.parameters import heaviest_owner, newton_schulz_flops, parameters_of
 from megatron_iberis.planner.plan import make_plan, table_rates
@@ -41,7 +41,7 @@ def test_every_layout_holds_the_whole_batch_and_keeps_groups_in_a_node() -> None
         assert layout.world == 16
         assert layout.dp * layout.rows * layout.accumulation == 32
         assert layout.tp * layout.cp <= 8
-        assert own_layout(replace(recipe, train=replace(recipe.train, device_batch=layout.rows)), 16)
+        assert own_layout(recipe_at(recipe, layout), 16) == layout
 
 
 def test_a_batch_that_the_gpus_cannot_share_is_refused_with_the_fix() -> None:
