@@ -27,6 +27,7 @@ from megatron_iberis.hardware.measure import peak_flops
 from megatron_iberis.kernels.attention import causal_attention
 from megatron_iberis.launcher import free_port
 from megatron_iberis.model.initialization import build_model
+from megatron_iberis.parallel.node import cores_of_this_node
 from megatron_iberis.planner.layers import Case, Stages, alone, cast, kinds_of, parts_of, stand_in_groups
 from megatron_iberis.planner.links import Wires
 from megatron_iberis.planner.parameters import heaviest_owner, parameters_of
@@ -86,8 +87,13 @@ def machine_name(device: torch.device, ranks: int) -> str:
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     else:
-        name = f"{_processor()} {torch.get_num_threads()} threads"
+        name = f"{_processor()} {threads_of_a_rank(ranks)} threads"
     return "".join(c if c.isalnum() else "-" for c in f"{name} {ranks} ranks").lower()
+
+
+def threads_of_a_rank(ranks: int) -> int:
+    """As many as a run gives each of its ranks (parallel/start.py)."""
+    return int(os.environ.get("OMP_NUM_THREADS") or max(1, cores_of_this_node() // ranks))
 
 
 def _processor() -> str:
@@ -140,7 +146,7 @@ def _rank(rank: int, recipe: Recipe, kind: str, ranks: int, port: int, path: str
     if kind == "cuda":
         torch.cuda.set_device(device)
     else:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // ranks))
+        torch.set_num_threads(threads_of_a_rank(ranks))
     backend = "nccl" if kind == "cuda" else "gloo"
     dist.init_process_group(backend, init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=ranks)
     found = measure(recipe, device)

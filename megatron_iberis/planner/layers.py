@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
+from megatron.core import parallel_state
 from torch import nn
 from torch._C._distributed_c10d import FakeProcessGroup
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -71,7 +72,7 @@ def kinds_of(model: ModelConfig) -> dict[str, int]:
 
 def _traced(case: Case) -> Parts:
     if case not in _known:
-        with alone(), _quiet(), _chunks_of(case.gpu), _norms_of(case.gpu), FakeTensorMode(allow_non_fake_inputs=True):
+        with alone(), _apart(), _chunks_of(case.gpu), _norms_of(case.gpu), FakeTensorMode(allow_non_fake_inputs=True):
             _known[case] = _trace(case)
         gc.collect()  # models are full of cycles
     return _known[case]
@@ -197,10 +198,17 @@ def alone() -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+def _apart() -> Iterator[None]:
+    """Without warnings, and with a buffer of its own for megatron-core's gathers: a run that goes on afterwards is not
+    to find fake tensors in there."""
+    before = parallel_state._GLOBAL_MEMORY_BUFFER
+    parallel_state._GLOBAL_MEMORY_BUFFER = None  # the model makes one
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        parallel_state._GLOBAL_MEMORY_BUFFER = before
 
 
 @contextmanager

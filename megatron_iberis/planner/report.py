@@ -40,7 +40,7 @@ def _inputs(plan: Plan) -> Iterator[str]:
     )
     low, high = plan.range
     how = "calibrated on this machine" if rates.calibrated else "uncalibrated"
-    yield f"{how}: time {100 * low - 100:+.0f} % to {100 * high - 100:+.0f} %; memory within 10 %"
+    yield f"{how}: time {100 * low - 100:+.0f} % to {100 * high - 100:+.0f} %; tensors within 10 %"
 
 
 def _table(plan: Plan) -> Iterator[str]:

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from megatron.core import parallel_state
 
 from megatron_iberis.config import ModelConfig, load_recipe
 from megatron_iberis.kernels.attention import causal_attention
 from megatron_iberis.model.reference import ReferenceIberis
+from megatron_iberis.parallel.third_party import prepare_megatron
 from megatron_iberis.planner import layers
 from megatron_iberis.planner.layers import Case, kinds_of, parts_of
 from megatron_iberis.planner.tracing import Tracer
@@ -74,6 +76,17 @@ def test_messages_of_tensor_parallelism_are_counted() -> None:
     sent = split.layers["attention"].work.sent
     assert sent["all_reduce", "tp"] == pytest.approx(4 * hidden, rel=0.05)  # mixer and MLP, forward and backward
     assert not parts_of(Case(MODEL, "fp32", 2)).layers["attention"].work.sent
+
+
+def test_a_run_beside_which_layers_are_traced_keeps_its_own_buffers() -> None:
+    prepare_megatron()
+    buffer = parallel_state._GLOBAL_MEMORY_BUFFER
+    real = torch.nn.functional.rms_norm
+    parts_of(Case(MODEL, "fp32", 3, tp=2, sequence_parallel=True))
+    assert parallel_state._GLOBAL_MEMORY_BUFFER is buffer
+    assert buffer.buffer == {}
+    assert torch.nn.functional.rms_norm is real
+    assert not torch.distributed.is_initialized()
 
 
 def test_attention_counts_the_half_that_is_worked_out() -> None:
