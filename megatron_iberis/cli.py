@@ -9,6 +9,7 @@ from megatron_iberis.command import Parser, run
 from megatron_iberis.convert.commands import add_convert
 from megatron_iberis.evaluation.commands import add_eval
 from megatron_iberis.inference.commands import add_bench, add_generate
+from megatron_iberis.planner.commands import add_plan
 from megatron_iberis.report.commands import add_report
 from megatron_iberis.serving.api.commands import add_serve
 from megatron_iberis.serving.terminal.commands import add_chat
@@ -28,6 +29,7 @@ def main(words: Sequence[str] | None = None) -> int:
     add_bench(commands)
     add_eval(commands)
     _add_recipe(commands)
+    add_plan(commands)
     add_data(commands)
     _add_doctor(commands)
     add_convert(commands)

@@ -129,6 +129,10 @@ class Tracker:
             self.spikes.add(loss)
         self.skipped_steps = skipped_steps
 
+    def recent_seconds(self) -> list[float]:
+        """Of the last steps, but for the first of the process."""
+        return [seconds for _, seconds in self._recent]
+
     def validated(self, seconds: float) -> None:
         """Learns what a validation costs, for the time left."""
         self._validation_seconds = seconds

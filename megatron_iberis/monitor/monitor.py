@@ -95,6 +95,10 @@ class Monitor:
                 "the losses before it"
             )
 
+    def recent_seconds(self) -> list[float]:
+        """How long the last steps took, at most 20, the first of this process left out."""
+        return self._tracker.recent_seconds()
+
     def note(self, text: str) -> None:
         """Something that happened after the last step that was told of, in a line."""
         self.tell(Note(self._done, text))

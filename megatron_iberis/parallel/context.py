@@ -62,7 +62,7 @@ class _TailOfPrevious(torch.autograd.Function):
 
 def _shifted(x: torch.Tensor, group: Any, by: int) -> torch.Tensor:
     """What the rank `by` places further on has; zeros where there is none. The messages are a few steps long."""
-    size, source = dist.get_world_size(group), dist.get_rank(group) + by
+    size, source = group.size(), group.rank() + by
     everyone = [torch.empty_like(x, memory_format=torch.contiguous_format) for _ in range(size)]
     dist.all_gather(everyone, x.contiguous(), group=group)
     return everyone[source] if 0 <= source < size else torch.zeros_like(x)

@@ -21,13 +21,14 @@ from megatron_iberis.config import Recipe, save_recipe
 from megatron_iberis.data.rows import Located, SampleSource
 from megatron_iberis.data.token_files.identity import identity
 from megatron_iberis.data.token_files.reader import TokenFile
-from megatron_iberis.hardware.measure import peak_flops
+from megatron_iberis.hardware.measure import peak_flops, resident_bytes
 from megatron_iberis.hardware.peaks import Peak
 from megatron_iberis.monitor.monitor import Monitor
 from megatron_iberis.monitor.opening import opening_lines
 from megatron_iberis.parallel.agreement import raise_on_any_rank
 from megatron_iberis.parallel.groups import ParallelGroups
 from megatron_iberis.parallel.start import start_process_group
+from megatron_iberis.planner.in_run import PlanCheck
 from megatron_iberis.resilience.failure import RunFailedError
 from megatron_iberis.resilience.heartbeat import Heartbeat
 from megatron_iberis.resilience.preemption import StopRequest
@@ -80,6 +81,7 @@ def run_training(
         notes += opened.notes if opened else []
         recipe = _as_recorded(recipe, checkpoint, opened)
         raise_on_any_rank(_prepare_folder(recipe) if dist.get_rank() == 0 else None)
+        resident = resident_bytes(device)
         engine = _start_engine(recipe, groups, device, heartbeat, checkpoint, opened)
         writer = _start_writer(engine, identities)
         first_step = checkpoint.step if checkpoint else 0
@@ -90,6 +92,9 @@ def run_training(
             Periodic(recipe.checkpoint.every, save, at_stop=True, phase="saving"),
             Periodic(1, save.tell),
         ]
+        if monitor and peak and objective == NEXT_TOKEN:  # what others take is not predicted
+            check = PlanCheck(recipe, dist.get_world_size(), device, peak.flops, first_step, resident, monitor)
+            between.append(Periodic(1, check, phase="planning"))
         batches_of = feed(engine, monitor, first_step)
         failures = _train_and_save(engine, source, batches_of, objective, first_step, between, save, monitor)
         if monitor:

@@ -1,0 +1,87 @@
+"""The parameters of a model as they lie on one rank, by formula: tests hold it against the real model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from megatron_iberis.config import ModelConfig
+
+GROUPS = ("matrix", "embedding", "unembedding", "convolution")
+"""The optimizer's parameter groups, in its order."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of rank 0; shape: of the full tensor."""
+
+    group: str
+    shape: tuple[int, ...]
+    numel: int
+    """On this rank, padding included."""
+    part: str
+    """Where it is used: "embedding", "slc2", "attention" or "head"."""
+
+
+def parameters_of(model: ModelConfig, tp: int) -> list[Parameter]:
+    """All parameters on a rank of `tp`, in the model's order."""
+    e, f, head = model.width, model.mlp_hidden, model.width // model.heads
+    vocabulary = -(-model.vocab_size // tp)
+
+    def matrix(part: str, rows: int, cols: int, split: bool = True) -> Parameter:
+        return Parameter("matrix", (rows, cols), rows * cols // (tp if split else 1), part)
+
+    kv, split_kv = model.kv_heads * head, model.kv_heads % tp == 0
+    mixers = {
+        "attention": [
+            matrix("attention", e, e),
+            matrix("attention", kv, e, split_kv),
+            matrix("attention", kv, e, split_kv),
+            matrix("attention", e, e),
+        ],
+        "slc2": [
+            matrix("slc2", e, e),
+            matrix("slc2", model.heads, e),
+            matrix("slc2", head, e, split=False),
+            matrix("slc2", e, e),
+            Parameter("convolution", (e, 1, model.kernel), e * model.kernel // tp, "slc2"),
+            matrix("slc2", e, e),
+        ],
+    }
+    found = [Parameter("embedding", (model.vocab_size, e), vocabulary * e, "embedding")]
+    for layer in range(model.depth):
+        kind = "attention" if model.is_attention(layer) else "slc2"
+        found += [*mixers[kind], matrix(kind, f, e), matrix(kind, e, f)]
+    return [*found, Parameter("unembedding", (model.vocab_size, e), vocabulary * e, "head")]
+
+
+def newton_schulz_flops(shape: tuple[int, ...], steps: int) -> float:
+    """Of orthogonalising a matrix: each step is two products of [n, m] x [m, n] and one of [n, n] x [n, n]."""
+    n, m = min(shape), max(shape)
+    return steps * (4.0 * m * n * n + 2.0 * n**3)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The matrices that a rank orthogonalises."""
+
+    shapes: tuple[tuple[int, ...], ...]
+    flops: float
+
+    @property
+    def elements(self) -> int:
+        return sum(map(math.prod, self.shapes))
+
+
+def heaviest_owner(parameters: list[Parameter], world: int, steps: int) -> Owner:
+    """Muon's matrices go whole to owners, the dearest first, always to the least loaded of `world` ranks: the rank
+    that has most to do."""
+    matrices = [p.shape for p in parameters if p.group == "matrix"]
+    owned: list[list[tuple[int, ...]]] = [[] for _ in range(min(world, len(matrices)))]
+    loads = [0.0] * len(owned)
+    for shape in sorted(matrices, key=lambda shape: -newton_schulz_flops(shape, steps)):
+        owner = loads.index(min(loads))
+        loads[owner] += newton_schulz_flops(shape, steps)
+        owned[owner].append(shape)
+    most = loads.index(max(loads))
+    return Owner(tuple(owned[most]), loads[most])
