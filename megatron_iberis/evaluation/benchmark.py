@@ -67,18 +67,27 @@ class Measure:
 
     @property
     def above_chance(self) -> bool:
-        """Two standard errors away at least; the error at chance counts where it is larger (0 of 5 has none)."""
-        if self.score is None or self.error is None or not self.n:
-            return False
-        return self.score - self.chance > 2 * max(self.error, math.sqrt(self.chance * (1 - self.chance) / self.n))
+        """Two standard errors away at least; where it is known, of the score with answers balanced."""
+        return self._beyond_chance > 1
 
     @property
     def at_chance(self) -> bool:
-        """The score cannot be told from chance."""
-        if self.score is None or self.error is None or not self.n:
-            return False
-        least = math.sqrt(self.chance * (1 - self.chance) / self.n)
-        return abs(self.score - self.chance) <= 2 * max(self.error, least)
+        """The score cannot be told from chance, or from that of a model that always says one thing."""
+        return self._measured and abs(self._beyond_chance) <= 1
+
+    @property
+    def _measured(self) -> bool:
+        return self.score is not None and self.error is not None and self.n > 0
+
+    @property
+    def _beyond_chance(self) -> float:
+        """In units of two errors; the error at chance counts where it is larger (0 of 5 has none)."""
+        if not self._measured:
+            return 0.0
+        score = self.score if self.balanced is None else self.balanced
+        error = max(self.error or 0.0, math.sqrt(self.chance * (1 - self.chance) / self.n))
+        away = (score or 0.0) - self.chance
+        return away / (2 * error) if error else math.copysign(math.inf, away) if away else 0.0
 
     def centred(self, chance: float | None = None) -> float:
         """0 at chance (by default its own), 1 where all is right."""

@@ -60,6 +60,7 @@ def test_balanced_accuracy_does_not_reward_one_answer() -> None:
     marks = [Marked(1.0, "n", "n"), Marked(1.0, "n", "n"), Marked(1.0, "n", "n"), Marked(0.0, "n", "e")]
     found = measure(benchmark, marks)
     assert (found.score, found.balanced) == (0.75, 0.5)
+    assert found.at_chance, "0.75 by always saying what is right in three of four items"
     assert "the same, answers balanced" in row(found)
 
 
