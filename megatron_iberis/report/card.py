@@ -38,7 +38,7 @@ def index_results(run: Run) -> list[tuple[int, dict[str, Any]]]:
     """A run's scores in the form of a model index, from 0 to 1 as other cards give them, each with its step."""
     found: list[tuple[int, dict[str, Any]]] = []
     for kind, tasks in run.evaluations.tasks.items():
-        how = {"base": "as text that goes on", "chat": "in conversation"}[kind]
+        how = {"base": "as text that goes on", "chat": "in conversation"}[kind] + f", after {run.label}"
         for name, scored in tasks.items():
             measure = scored.measure
             if "baseline_v1" in measure.settings:
@@ -53,7 +53,8 @@ def index_results(run: Run) -> list[tuple[int, dict[str, Any]]]:
                 )
     for name, summary in run.evaluations.summaries().items():
         title, value, error = _SUMMARIES[name]
-        label = f"{summary['name'] if name == 'core' else title}, centred (standard error {summary[error]:.4f})"
+        named = summary["name"] if name == "core" else title
+        label = f"{named}, centred, after {run.label} (standard error {summary[error]:.4f})"
         found.append((summary["step"], _result(title, name, "centred_accuracy", summary[value], label)))
     return found
 

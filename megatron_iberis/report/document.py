@@ -154,7 +154,7 @@ def _time_and_machine(
     if timings:
         said += ["The whole run, by the clock on the wall:", training.timings_table(timings, price)]
     if price:
-        said.append(f"Costs are hours times ${price:g}, the price of an hour that was given for this report.")
+        said.append(f"Costs are hours times ${price:,.2f}, the price of an hour that was given for this report.")
     writer.section("Time and machine", *said, training.machine_table(runs))
 
 

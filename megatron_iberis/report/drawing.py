@@ -91,7 +91,7 @@ def png(figure: Figure) -> bytes:
     canvas.draw()
     image = Image.frombuffer("RGBA", canvas.get_width_height(), bytes(canvas.buffer_rgba())).convert("RGB")
     stream = io.BytesIO()
-    image.quantize(256, dither=Image.Dither.NONE).save(stream, "png", optimize=True)
+    image.quantize(256, kmeans=3, dither=Image.Dither.NONE).save(stream, "png", optimize=True)
     return stream.getvalue()
 
 

@@ -16,6 +16,8 @@ from megatron_iberis.evaluation.report import summaries
 Kind = Literal["base", "chat"]
 """As a text goes on, or in conversation: tasks of one name are two tasks then."""
 
+_SUMMARIES: dict[Kind, tuple[str, ...]] = {"base": ("core", "japanese"), "chat": ("chat_core",)}
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -54,13 +56,13 @@ class Evaluations:
     def summaries(self) -> dict[str, dict[str, Any]]:
         """CORE and JA mean (core, japanese), ChatCORE (chat_core), each of tasks at one `step`, the newest."""
         found: dict[str, dict[str, Any]] = {}
-        for kind, names in (("base", ("core", "japanese")), ("chat", ("chat_core",))):
-            tasks = self.tasks[kind]  # type: ignore[index]
-            newest = max((scored.step for scored in tasks.values()), default=0)
-            made = summaries([scored.measure for scored in tasks.values() if scored.step == newest])
-            found |= {
-                name: {**made[name], "step": newest} for name in names if name in made and "missing" not in made[name]
-            }
+        for kind, names in _SUMMARIES.items():
+            tasks = self.tasks[kind].values()
+            for step in sorted({scored.step for scored in tasks}, reverse=True):
+                made = summaries([scored.measure for scored in tasks if scored.step == step])
+                for name in names:
+                    if name in made and name not in found and "missing" not in made[name]:
+                        found[name] = {**made[name], "step": step}
         return found
 
 

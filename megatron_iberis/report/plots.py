@@ -131,7 +131,7 @@ def curves(runs: Sequence[Run], by: By) -> bytes | None:
     if any(run.log.validations for run in shown):
         rows.append(("bits per byte, held-out", held_out_bits))
     if any(run.log.figures.get("tasks") for run in shown):
-        rows.append(("scores on the way", tasks))
+        rows.append(("scores on the way\n(x 100)", tasks))
     for run, place in zip(shown, places(shown, by), strict=True):
         languages.update(set(bits_by_language(run, place)) & set(LINES))
     told += [(NAMES[name], {"color": GREY, "linestyle": LINES[name], **DOTS}) for name in sorted(languages)]
@@ -196,7 +196,10 @@ def preference(run: Run) -> bytes | None:
     with style():
         figure = new_figure(2.9)
         for panel, name, title in zip(
-            figure.subplots(1, 3), ("margin", "accuracy", ""), ("margin", "accuracy", "log-probability"), strict=True
+            figure.subplots(1, 3),
+            ("margin", "accuracy", ""),
+            ("margin", "accuracy", "log-probability (pale: training)"),
+            strict=True,
         ):
             panel.set_title(title)
             panel.set_xlabel("step")

@@ -19,6 +19,13 @@ from megatron_iberis.run_folder import RunFolder
 Fields = Mapping[str, Any]
 NOT_COMPARED = {"sequence_length", "mlp_ratio", "head_size"}
 """A stage may have rows of another length; the last two are told by mlp_hidden and heads."""
+_NEEDED = {
+    "step": ("loss", "tokens", "seconds"),
+    "validation": ("loss", "bits_per_byte"),
+    "samples": ("samples",),
+    "note": ("text",),
+}
+"""Without which a line of the log is none."""
 
 
 @dataclass
@@ -46,7 +53,7 @@ class Log:
                 "note": self.notes,
                 "start": self.starts,
             }
-            if type(line["step"]) is not int:
+            if type(line["step"]) is not int or not {*_NEEDED.get(kind, ())} <= line.keys():
                 raise TypeError
             kinds.get(kind, []).append(line)
 

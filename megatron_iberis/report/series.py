@@ -90,7 +90,8 @@ def tasks_along_the_way(run: Run, where: Places) -> dict[str, Curve]:
     lines = run.log.figures.get("tasks", [])
     names = dict.fromkeys(name for line in lines for name in line if name != "step" and "/" not in name)
     means = [name for name in ("core", "japanese", "chat_core") if name in names]
-    return {name: curve(lines, name, where) for name in means or list(names)[:_MOST_TASKS]}
+    found = {name: curve(lines, name, where) for name in means or list(names)[:_MOST_TASKS]}
+    return {name: Curve(each.x, [100 * y for y in each.y]) for name, each in found.items()}
 
 
 def learning_rates(run: Run, where: Places) -> Curve:

@@ -128,6 +128,9 @@ def _span(values: Sequence[float], form: str) -> str:
     return shown[0] if len(shown) == 1 else f"{shown[0]} to {shown[-1]}"
 
 
+_RULES = {"gsm8k_strict": "read strictly, as published figures were"}
+
+
 def _other_rows(scores: Mapping[str, Scored]) -> Iterable[tuple[str, dict[str, float]]]:
     """Scores by other rules: (rule, by run)."""
     found: dict[str, dict[str, float]] = {}
@@ -135,7 +138,7 @@ def _other_rows(scores: Mapping[str, Scored]) -> Iterable[tuple[str, dict[str, f
         if scored.measure.balanced is not None:
             found.setdefault("answers balanced", {})[label] = scored.measure.balanced
         for rule, value in scored.measure.others.items():
-            found.setdefault(rule.replace("_", " "), {})[label] = value
+            found.setdefault(_RULES.get(rule, rule.replace("_", " ")), {})[label] = value
     return found.items()
 
 
@@ -204,9 +207,15 @@ def how_measured(runs: Sequence[Run]) -> list[str]:
     if beyond:
         sentences.append(
             "Some items are longer than the rows that the model was trained on, which makes them harder for it: of "
-            f"{inline(listed(sorted(beyond)))}."
+            f"{_some(sorted(beyond))}."
         )
     return sentences
+
+
+def _some(names: Sequence[str], most: int = 4) -> str:
+    """The first of them, and how many more there are."""
+    more = [f"{len(names) - most} other tasks"] if len(names) > most + 1 else []
+    return listed([*map(inline, names[: most if more else None]), *more])
 
 
 def groups_of(family: Family, runs: Sequence[Run], model: Published) -> list[Group]:

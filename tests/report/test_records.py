@@ -74,6 +74,13 @@ def test_a_mean_is_never_of_two_steps(tmp_path: Path) -> None:
     assert (core_of["tasks"], core_of["v1"], core_of["step"]) == (1, 0.0, 8)
 
 
+def test_a_mean_of_an_earlier_step_stays_when_other_tasks_are_newer(tmp_path: Path) -> None:
+    run = write_run(recipe_of("base", tmp_path / "base"), [])
+    write_evaluation(run, "base", [measure("a", 0.5, kind="multiple_choice", baseline_v1=0.25)], step=4)
+    write_evaluation(run, "base", [measure("xwinograd-ja", 0.6, kind="schema", language="ja")], step=8)
+    assert read_runs([run])[0].evaluations.summaries()["core"]["step"] == 4
+
+
 def test_results_of_the_harness_are_found(tmp_path: Path) -> None:
     run = write_run(recipe_of("base", tmp_path / "base"), [])
     told = {
@@ -99,7 +106,7 @@ def test_a_last_line_that_was_cut_is_left_out_and_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ['{"event": "step", "st', "[1]", '{"event": "step"}', '{"event": "figures", "step": 1}']
+    "line", ['{"event": "step", "st', "[1]", '{"event": "step", "step": 1}', '{"event": "figures", "step": 1}']
 )
 def test_a_damaged_line_is_named_by_its_number(line: str, tmp_path: Path) -> None:
     run = write_run(recipe_of("base", tmp_path / "base"), [])

@@ -175,6 +175,12 @@ def test_only_what_was_run_is_there(runs: dict[str, Path], tmp_path: Path) -> No
     assert set(made.pictures) == {"curves_tokens.png", "curves_hours.png", "training.png"}
 
 
+def test_a_run_that_has_just_begun_has_a_report(tmp_path: Path) -> None:
+    made = report_of(write_run(recipe_of("base", tmp_path / "base"), [], steps=0))
+    assert f"0 of {STEPS} steps are done" in made.text
+    assert made.pictures == {}
+
+
 def test_a_run_that_is_not_finished_and_skipped_steps_are_said(tmp_path: Path) -> None:
     run = write_run(recipe_of("base", tmp_path / "base"), [], steps=5)
     text = report_of(run).text
