@@ -199,8 +199,8 @@ def alone() -> Iterator[None]:
 
 @contextmanager
 def _apart() -> Iterator[None]:
-    """Without warnings, and with a buffer of its own for megatron-core's gathers: a run that goes on afterwards is not
-    to find fake tensors in there."""
+    """Without warnings, and with a buffer of its own for megatron-core's gathers: a run that goes on afterwards is
+    not to find fake tensors in there."""
     before = parallel_state._GLOBAL_MEMORY_BUFFER
     parallel_state._GLOBAL_MEMORY_BUFFER = None  # the model makes one
     try:
