@@ -231,11 +231,15 @@ def _norms_of(gpu: bool) -> Iterator[None]:
     """On a GPU torch's RMS norm is one kernel each way, which keeps its input; on a CPU it is many operations."""
     before = F.rms_norm
     if gpu:
-        F.rms_norm = lambda x, shape, weight=None, eps=None: _FusedNorm.apply(x)
+        F.rms_norm = _fused_norm
     try:
         yield
     finally:
         F.rms_norm = before
+
+
+def _fused_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Any:
+    return _FusedNorm.apply(input)
 
 
 class _FusedNorm(torch.autograd.Function):

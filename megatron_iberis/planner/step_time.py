@@ -31,8 +31,8 @@ LINK_SHARE = 0.8
 GPU_START, CPU_START = 7e-6, 5e-6
 """Seconds of starting an operation."""
 HOOKS = (20e-6, 20e-6, 60e-6, 300e-6)
-"""Seconds of the host for each parameter in a micro-batch, by ZeRO stage: gradients added up, put into buckets, and at
-stage 3 parameters fetched and dropped twice. Rules of thumb: none was measured."""
+"""Seconds of the host for each parameter in a micro-batch, by ZeRO stage: gradients added up, put into buckets, and
+at stage 3 parameters fetched and dropped twice. Rules of thumb: none was measured."""
 
 
 @dataclass(frozen=True)
