@@ -134,7 +134,8 @@ def _why(plan: Plan, p: Prediction) -> str:
         reasons.append(f"{100 * share:.0f} % of the step waits for messages: more GPUs will pay little")
     if layout.accumulation == 1 and layout.rows <= 2:
         reasons.append("there is a row or two for each rank: the batch cannot be shared any further")
-    return "; ".join(reasons).capitalize() + "."
+    text = "; ".join(reasons)
+    return text[0].upper() + text[1:] + "."
 
 
 def _nothing_fits(plan: Plan) -> str:
