@@ -199,8 +199,8 @@ def alone() -> Iterator[None]:
 
 @contextmanager
 def _apart() -> Iterator[None]:
-    """Without warnings, and with a buffer of its own for megatron-core's gathers: a run that goes on afterwards is not
-    to find fake tensors in there."""
+    """Without warnings, and with a buffer of its own for megatron-core's gathers: a run that goes on afterwards is
+    not to find fake tensors in there."""
     before = parallel_state._GLOBAL_MEMORY_BUFFER
     parallel_state._GLOBAL_MEMORY_BUFFER = None  # the model makes one
     try:
@@ -231,11 +231,15 @@ def _norms_of(gpu: bool) -> Iterator[None]:
     """On a GPU torch's RMS norm is one kernel each way, which keeps its input; on a CPU it is many operations."""
     before = F.rms_norm
     if gpu:
-        F.rms_norm = lambda x, shape, weight=None, eps=None: _FusedNorm.apply(x)
+        F.rms_norm = _fused_norm
     try:
         yield
     finally:
         F.rms_norm = before
+
+
+def _fused_norm(input: Any, normalized_shape: Any, weight: Any = None, eps: float | None = None) -> Any:
+    return _FusedNorm.apply(input)
 
 
 class _FusedNorm(torch.autograd.Function):

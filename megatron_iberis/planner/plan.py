@@ -22,8 +22,8 @@ from megatron_iberis.planner.step_time import (
     step_time,
 )
 
-CLOSE = 1.02
-"""Layouts as close as this in time are equally fast: the simplest of them is advised."""
+CLOSE, CLOSE_CALIBRATED = 1.15, 1.03
+"""Layouts as close as this in time are equally fast, as far as a plan can tell: the simplest of them is advised."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +65,8 @@ class Plan:
         fitting = [p for p in self.predictions if self.fits(p)]
         if not fitting:
             return None
-        fastest = fitting[0].time.seconds
-        return min((p for p in fitting if p.time.seconds <= CLOSE * fastest), key=_complexity)
+        longest = fitting[0].time.seconds * (CLOSE_CALIBRATED if self.rates.calibrated else CLOSE)
+        return min((p for p in fitting if p.time.seconds <= longest), key=_complexity)
 
     @property
     def range(self) -> tuple[float, float]:

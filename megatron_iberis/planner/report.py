@@ -84,7 +84,10 @@ def _advice(plan: Plan, p: Prediction, price: float) -> Iterator[str]:
         f"step {_seconds(seconds)} ({_seconds(low * seconds)} to {_seconds(high * seconds)}): layers "
         f"{_seconds(time.layers)}, head {_seconds(time.head)},"
     )
-    yield f"  optimizer {_seconds(time.optimizer)}, waiting for messages {_seconds(time.messages)}"
+    yield (
+        f"  optimizer {_seconds(time.optimizer)}, waiting for messages {_seconds(time.messages)}, for the host "
+        f"{_seconds(time.host)}"
+    )
     traffic = time.traffic
     yield (
         f"sent by a rank in a step: {traffic.inside / 1e9:.3g} GB inside the node, "
@@ -118,13 +121,21 @@ def _why(plan: Plan, p: Prediction) -> str:
     simpler = [q for q in plan.predictions if not plan.fits(q) and q.time.seconds < p.time.seconds]
     if simpler:
         reasons.append(f"{len(simpler)} faster layouts need {100 * FITS_BELOW:.0f} % of the memory or more")
-    reasons.append("of those that fit it is the fastest, or within 2 % of it and simpler")
+    fastest = next(q for q in plan.predictions if plan.fits(q))
+    if p is fastest:
+        reasons.append("of those that fit it is the fastest")
+    else:
+        off = 100 * (p.time.seconds / fastest.time.seconds - 1)
+        reasons.append(
+            f"of those that fit the fastest is {off:.0f} % faster, which a plan cannot tell, and less simple"
+        )
     share = p.time.messages / p.time.seconds
     if share > 0.2:
         reasons.append(f"{100 * share:.0f} % of the step waits for messages: more GPUs will pay little")
     if layout.accumulation == 1 and layout.rows <= 2:
         reasons.append("there is a row or two for each rank: the batch cannot be shared any further")
-    return "; ".join(reasons).capitalize() + "."
+    text = "; ".join(reasons)
+    return text[0].upper() + text[1:] + "."
 
 
 def _nothing_fits(plan: Plan) -> str:
@@ -200,6 +211,7 @@ def _entry(plan: Plan, p: Prediction, price: float) -> dict[str, Any]:
             "head": p.time.head,
             "optimizer": p.time.optimizer,
             "messages": p.time.messages,
+            "host": p.time.host,
         },
         "sent_bytes": {
             "inside_node": p.time.traffic.inside,

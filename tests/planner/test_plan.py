@@ -61,7 +61,7 @@ def test_plan_puts_what_fits_first_by_time_and_advises_one_of_it() -> None:
     assert times == sorted(times)
     assert plan.advised
     assert plan.fits(plan.advised)
-    assert plan.advised.time.seconds <= 1.02 * times[0]
+    assert plan.advised.time.seconds <= 1.15 * times[0]
     text = list(lines(plan, price=2.0))
     assert max(map(len, text)) <= 80
     assert any("--parallel.zero_stage" in line for line in text)
