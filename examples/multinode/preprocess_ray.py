@@ -38,7 +38,7 @@ def main() -> None:
         return {"documents": summary.total.documents}
 
     shards = ray.data.range(count, override_num_blocks=count).map(encode, num_cpus=config.workers)
-    print(f"{shards.sum('documents'):,} documents in {count} shards")
+    print(f"{sum(row['documents'] for row in shards.iter_rows()):,} documents in {count} shards")
     _, summary = merge_shards(config.output_prefix)
     for prefix, counts in zip(summary.outputs, summary.splits.values(), strict=True):
         print(f"{prefix}.bin .idx .json: {counts.documents:,} documents, {counts.tokens:,} tokens")
