@@ -66,7 +66,8 @@ def _machine(machine: Fields) -> list[str]:
     names = ("python", "torch", "deepspeed", "megatron-core", "megatron_iberis")
     host += [f"{name} {machine[name]}" for name in names if machine.get(name)]
     if machine.get("commit"):
-        host.append(f"commit {str(machine['commit'])[:12]}")
+        changed = " with changes" if str(machine["commit"]).endswith("-dirty") else ""
+        host.append(f"commit {str(machine['commit'])[:12]}{changed}")
     return [inline(device), inline(machine.get("ranks", "")), inline(", ".join(host))]
 
 
