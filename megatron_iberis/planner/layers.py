@@ -170,7 +170,13 @@ def stand_in_groups(tp: int, cp: int) -> ParallelGroups:
     group = {name: _group(name, size) for name, size in (("tp", tp), ("cp", cp), ("alone", 1))}
     ranks = {"tp_ranks": tuple(range(tp)), "cp_ranks": tuple(range(0, tp * cp, tp))}
     return ParallelGroups(
-        **group, dp=group["alone"], dp_cp=group["cp"], **ranks, dp_ranks=(0,), dp_cp_ranks=ranks["cp_ranks"]
+        **group,
+        dp=group["alone"],
+        dp_host=group["alone"],
+        dp_cp=group["cp"],
+        **ranks,
+        dp_ranks=(0,),
+        dp_cp_ranks=ranks["cp_ranks"],
     )
 
 
