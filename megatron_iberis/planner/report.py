@@ -58,8 +58,9 @@ def _table(plan: Plan) -> Iterator[str]:
             f"{_short(plan.recipe.train.batch_tokens / seconds):>10} {100 * plan.mfu(seconds):4.0f} %"
         )
     left = len(plan.predictions) - len(shown)
-    text = f"> advised, r the recipe's own, ! at {100 * FITS_BELOW:.0f} % or more: not safe"
-    yield text + (f"; {left} more layouts with --json" if left > 0 else "")
+    yield f"> advised, r the recipe's own, ! at {100 * FITS_BELOW:.0f} % or more: not safe"
+    if left > 0:
+        yield f"{left} more layouts with --json FILE"
 
 
 def _advice(plan: Plan, p: Prediction, price: float) -> Iterator[str]:
