@@ -123,7 +123,7 @@ class Speedrun:
         table = Table(title="\nAll stages are done", title_justify="left", box=None, pad_edge=False)
         table.add_column("stage")
         table.add_column("took", justify="right")
-        table.add_column("")
+        table.add_column("", no_wrap=True, overflow="ellipsis")
         total = 0.0
         for stage in self._stages:
             seconds = self._record.seconds(stage)
