@@ -4,8 +4,7 @@ Ranks send their pieces of the gradient to the matrices' owners, the owners orth
 (`sharding.exchange`). So the update is that of one process whatever tensor parallelism and ZeRO do, and no
 matrix is orthogonalised twice. Messages are in the precision of Newton-Schulz.
 
-Sources: the quintic is Keller Jordan's, Muon, as nanochat runs it; that of a long matrix the Gram matrix alone can be
-iterated is an idea of Dao-AILab's Gram Newton-Schulz.
+Source of the quintic: Keller Jordan, Muon, as nanochat runs it.
 """
 
 from __future__ import annotations
@@ -19,10 +18,6 @@ import torch
 from megatron_iberis.sharding.exchange import Exchange
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-_LONG = 2
-"""Columns a row from which the Gram matrix is iterated: it is the smaller by so much that more products pay."""
-_RESTART = 2
-"""Steps after which a new Gram matrix is made: in bf16 its own iteration runs away from the matrix's."""
 _BLOCKS = 512
 """Rows from which half of a symmetric product is taken from the other half."""
 
@@ -35,35 +30,18 @@ def orthogonalize(matrices: torch.Tensor, steps: int) -> torch.Tensor:
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = (matrices.mT if tall else matrices).contiguous()
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    iterate = _by_gram_matrix if x.shape[-1] >= _LONG * x.shape[-2] else _directly
     # On a CPU products of a batch are slower than one by one, in bf16 several times.
-    x = torch.stack([iterate(one, steps) for one in x]) if x.device.type == "cpu" else iterate(x, steps)
+    x = torch.stack([_iterate(one, steps) for one in x]) if x.device.type == "cpu" else _iterate(x, steps)
     return x.mT if tall else x
 
 
-def _directly(x: torch.Tensor, steps: int) -> torch.Tensor:
-    """x <- a x + (b G + c G^2) x with G = x x^T. [..., n, m], n <= m, as below."""
+def _iterate(x: torch.Tensor, steps: int) -> torch.Tensor:
+    """x <- a x + (b G + c G^2) x with G = x x^T. [..., n, m], n <= m."""
     a, b, c = COEFFICIENTS
     for _ in range(steps):
         gram = _square(x)
         x = _product(_square(gram).mul_(c).add_(gram, alpha=b), x, x, a)
     return x
-
-
-def _by_gram_matrix(x: torch.Tensor, steps: int) -> torch.Tensor:
-    """The same of the [n, n] matrix alone: with P = a I + b G + c G^2 the next G is P G P; x is P x at the end."""
-    a, b, c = COEFFICIENTS
-    gram, through = _square(x), None
-    for step in range(steps):
-        if step == _RESTART and through is not None:
-            x = through @ x
-            gram, through = _square(x), None
-        polynomial = _square(gram).mul_(c).add_(gram, alpha=b)
-        polynomial.diagonal(dim1=-2, dim2=-1).add_(a)
-        through = polynomial if through is None else polynomial @ through
-        if step + 1 < steps and step + 1 != _RESTART:
-            gram = polynomial @ gram @ polynomial
-    return x if through is None else through @ x
 
 
 def _product(left: torch.Tensor, right: torch.Tensor, plus: torch.Tensor, factor: float) -> torch.Tensor:
@@ -91,9 +69,7 @@ def _square(x: torch.Tensor) -> torch.Tensor:
 def cost(shape: tuple[int, ...]) -> float:
     """What orthogonalising a matrix of a shape costs, in multiplications of numbers and up to a constant factor."""
     short, long = sorted(shape)
-    if long >= _LONG * short:
-        return float(8 * long * short**2 + 28 * short**3)
-    return float(20 * long * short**2 + 10 * short**3)
+    return float(2 * long * short**2 + short**3)
 
 
 def muon_directions(
