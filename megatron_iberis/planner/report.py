@@ -79,8 +79,7 @@ def _advice(plan: Plan, p: Prediction, price: float) -> Iterator[str]:
         "buffers": memory.buffers,
         "beside tensors": p.overhead,
     }
-    yield "  " + "  ".join(f"{name} {size / 1e9:.3g}" for name, size in list(kinds.items())[:4]) + " GB"
-    yield "  " + "  ".join(f"{name} {size / 1e9:.3g}" for name, size in list(kinds.items())[4:]) + " GB"
+    yield from _wrapped(", ".join(f"{name} {size / 1e9:.3g}" for name, size in kinds.items()) + " GB")
     yield (
         f"step {_seconds(seconds)} ({_seconds(low * seconds)} to {_seconds(high * seconds)}): layers "
         f"{_seconds(time.layers)}, head {_seconds(time.head)},"

@@ -71,6 +71,7 @@ def test_plan_puts_what_fits_first_by_time_and_advises_one_of_it() -> None:
     assert any("No layout fits" in line for line in lines(nothing, 0.0))
 
 
+@pytest.mark.full
 def test_command_writes_every_layout_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--recipe", "demo", "--gpus", "8", "--device", "a100", "--price", "1.5", "--train.batch_tokens", "16384"]
     assert main(["plan", *words, "--json", str(tmp_path / "plan.json")]) == 0

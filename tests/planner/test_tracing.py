@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from megatron.core import parallel_state
+from torch._subclasses.fake_tensor import FakeTensor
 
 from megatron_iberis.config import ModelConfig, load_recipe
 from megatron_iberis.kernels.attention import causal_attention
@@ -84,7 +85,7 @@ def test_a_run_beside_which_layers_are_traced_keeps_its_own_buffers() -> None:
     real = torch.nn.functional.rms_norm
     parts_of(Case(MODEL, "fp32", 3, tp=2, sequence_parallel=True))
     assert parallel_state._GLOBAL_MEMORY_BUFFER is buffer
-    assert buffer.buffer == {}
+    assert not any(isinstance(tensor, FakeTensor) for tensor in buffer.buffer.values())
     assert torch.nn.functional.rms_norm is real
     assert not torch.distributed.is_initialized()
 

@@ -354,6 +354,7 @@ echo 4711
 """
 
 
+@pytest.mark.full
 def test_the_slurm_example_does_what_it_says(
     run: Any, tmp_path: Path, corpus: Path, tokenizer_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
