@@ -121,8 +121,8 @@ class Speedrun:
     def _summary(self) -> Table:
         """A line a stage: what it took."""
         table = Table(title="\nAll stages are done", title_justify="left", box=None, pad_edge=False)
-        table.add_column("stage")
-        table.add_column("took", justify="right")
+        table.add_column("stage", no_wrap=True, min_width=max(8, *(len(stage.name) for stage in self._stages)))
+        table.add_column("took", no_wrap=True, min_width=11, justify="right")
         table.add_column("", no_wrap=True, overflow="ellipsis")
         total = 0.0
         for stage in self._stages:

@@ -19,6 +19,7 @@ from megatron_iberis.cli import main as iberis
 from megatron_iberis.config import load_recipe
 from megatron_iberis.errors import InputError
 
+ABOUT = "one thing, told in so many words that they do not fit into a line of eighty columns"
 PLAN = """
 folder = "run"
 ends = ["read {folder}/log"]
@@ -29,7 +30,7 @@ last = "third"
 
 [[stages]]
 name = "first"
-about = "one thing"
+about = "@ABOUT@"
 commands = ["python note.py {folder}/log first {*more}"]
 
 [[stages]]
@@ -45,7 +46,7 @@ commands = ["python note.py {folder}/log extra"]
 name = "third"
 makes = "{folder}/made"
 commands = ["python note.py {folder}/log {last}"]
-"""
+""".replace("@ABOUT@", ABOUT)
 NOTE = """
 import os, pathlib, sys, time
 log, *words = sys.argv[1:]
@@ -93,7 +94,8 @@ def test_all_stages_run_once_and_the_end_tells_what_each_took(folder: Path) -> N
     done = speedrun("--set", "more='two words' b")
     assert done.returncode == 0, done.stderr
     assert noted() == ["first two words b", "second", "fails", "third"]
-    assert "All stages are done" in done.stdout
+    table = done.stdout[done.stdout.index("All stages are done") :].splitlines()
+    assert [line.split()[0] for line in table[2:6]] == ["first", "second", "third", "together"]
     assert done.stdout.endswith("read run/log\n")
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
     steps = json.loads(Path("run", NAME).read_text())["steps"]
@@ -184,7 +186,7 @@ def test_what_a_stage_makes_is_not_made_twice(folder: Path) -> None:
 
 def test_dry_run_prints_commands_that_a_shell_takes(folder: Path) -> None:
     done = speedrun("--dry-run", "--folder", "a folder", "--from", "first", "--to", "first")
-    assert done.stdout == "# first: one thing\npython note.py 'a folder/log' first\n\n"
+    assert done.stdout == f"# first: {ABOUT}\npython note.py 'a folder/log' first\n\n"
     assert not Path("a folder").exists()
 
 
@@ -209,7 +211,7 @@ def test_a_mistake_is_one_sentence(folder: Path, words: Sequence[str], said: str
     [
         ('folder = "run"', "", r"plan.toml names no folder"),
         ('name = "second"', 'name = "first"', r"each with a name of its own"),
-        ('about = "one thing"', 'abut = "one thing"', r"stage 1 has 'abut', which stages have not"),
+        ('about = "one', 'abut = "one', r"stage 1 has 'abut', which stages have not"),
         ("{folder}/log first", "{fodler}/log first", r"stage 1: there is no value \{fodler\}"),
         ("[values]", "[values", r"is not valid TOML"),
     ],
