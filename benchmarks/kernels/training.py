@@ -78,7 +78,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    title = f"{options.device}, {kernels_line()}"
+    title = f"{options.device}, {kernels_line(options.device)}"
     table = Table("operation", "dtype", "ms", "reference, ms", "times as fast", title=title)
     for dtype in options.dtype:
         for name, operation, reference, inputs, rest in cases(options, DTYPES[dtype], torch.device(options.device)):
