@@ -63,7 +63,11 @@ bool shaped(const Array<T>& array, std::vector<int64_t> shape) {
 // Gradients are as large as what they belong to, so both come by the same names.
 template <typename T>
 struct Mixed {
-  const Array<T>&x, &alpha, &a, &b, &y;
+  const Array<T>& x;
+  const Array<T>& alpha;
+  const Array<T>& a;
+  const Array<T>& b;
+  const Array<T>& y;
   const Optional<T>& past;
 };
 
