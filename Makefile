@@ -42,7 +42,8 @@ test-native: $(VENV)/installed-dev
 	cd $(NATIVE) && CFLAGS="$(SANITIZE)" CXXFLAGS="$(SANITIZE)" LDFLAGS="$(SANITIZE)" $(abspath $(BIN))/python setup.py -q build_ext --inplace
 	cd $(NATIVE) && ASAN_OPTIONS=detect_leaks=0,quarantine_size_mb=1 \
 	  LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libstdc++.so)" \
-	  $(abspath $(BIN))/python -m pytest -p no:cacheprovider tests/data tests/tokenizer/test_same_ids.py tests/kernels/test_int8_linear.py
+	  $(abspath $(BIN))/python -m pytest -p no:cacheprovider tests/data tests/tokenizer/test_same_ids.py tests/kernels/test_int8_linear.py \
+	  tests/kernels/test_softcap_pass.py tests/kernels/test_mixing.py
 
 check-gpu: $(VENV)/installed
 	$(BIN)/python -m benchmarks.gpu

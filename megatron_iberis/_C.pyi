@@ -152,6 +152,49 @@ def megatron_sample_index(lengths: Int32s, order: Int32s, sequence_length: int) 
 
     lengths: tokens of each sequence; order: which of them come one after the other."""
 
+def mix(
+    x: npt.NDArray[Any],
+    alpha: npt.NDArray[Any],
+    a: npt.NDArray[Any],
+    b: npt.NDArray[Any],
+    taps: npt.NDArray[Any],
+    past: npt.NDArray[Any] | None,
+    positions: npt.NDArray[np.int64] | None,
+    y: npt.NDArray[Any],
+    threads: int,
+    kernel: str = "",
+) -> None:
+    """Writes SLC2's mixing to y (csrc/training/mixing.h).
+
+    x, b, y: [T, B, E]; alpha: [T, B, H]; a: [T, B, E/H]; taps: [K, E]; past: [K-1, B, E]; positions: [T, B]. All
+    fp32, or all bf16 as uint16. kernel: one of mixing_kernels(), "" for the best."""
+
+def mix_backward(
+    x: npt.NDArray[Any],
+    alpha: npt.NDArray[Any],
+    a: npt.NDArray[Any],
+    b: npt.NDArray[Any],
+    taps: npt.NDArray[Any],
+    past: npt.NDArray[Any] | None,
+    positions: npt.NDArray[np.int64] | None,
+    d_y: npt.NDArray[Any],
+    d_x: npt.NDArray[Any],
+    d_alpha: npt.NDArray[Any],
+    d_a: npt.NDArray[Any],
+    d_b: npt.NDArray[Any],
+    d_past: npt.NDArray[Any] | None,
+    d_taps: npt.NDArray[np.float32],
+    threads: int,
+    kernel: str = "",
+) -> None:
+    """Writes the gradients of all that `mix` takes; d_taps: [tiles, K, E], to be summed over the tiles.
+
+    tiles: B times the tiles of mixing_tile_steps() steps that T is cut into."""
+
+def mixing_kernels() -> list[str]:
+    """What this CPU can run of mix, the best last: "portable", "avx2", "avx512"."""
+
+def mixing_tile_steps() -> int: ...
 def permute_range(start: int, count: int, n: int, key: int) -> Int64s:
     """Images of the indices [start, start + count) under the permutation of [0, n) with this 64-bit key.
 
@@ -179,3 +222,23 @@ def single_query_attention(
     (csrc/decode/attention.h).
 
     All fp32, or all bf16 as uint16. fast: by the best instructions that this CPU has, not by plain C++."""
+
+def softcap_kernels() -> list[str]:
+    """What this CPU can run of softcap_pass, the best last: "portable", "avx2", "avx512"."""
+
+def softcap_pass(
+    logits: npt.NDArray[Any],
+    targets: npt.NDArray[np.int64],
+    softcap: float,
+    range: float,
+    padding: int,
+    gradient: bool,
+    totals: npt.NDArray[np.float32],
+    at_target: npt.NDArray[np.float32],
+    threads: int,
+    kernel: str = "",
+) -> None:
+    """Of each row of logits [N, V], fp32 or bf16 as uint16, the sum of likelihoods to totals [N] and the target's s
+    to at_target [N]; with `gradient` also the logits' own, in place (csrc/training/softcap.h).
+
+    padding: so many at a row's end are no tokens. kernel: one of softcap_kernels(), "" for the best."""

@@ -43,10 +43,11 @@ void translate(std::exception_ptr thrown) {
 }  // namespace iberis
 
 PYBIND11_MODULE(_C, module) {
-  module.doc() = "Text to ids, token file indexes, the order of samples and products of int8 weights, in C++.";
+  module.doc() = "Text to ids, token file indexes, the order of samples, and what decoding and training do on a CPU, in C++.";
   py::register_local_exception_translator(iberis::translate);
   iberis::bind_decode(module);
   iberis::bind_token_file(module);
   iberis::bind_order(module);
   iberis::bind_tokenizer(module);
+  iberis::bind_training(module);
 }

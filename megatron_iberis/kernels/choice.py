@@ -1,11 +1,15 @@
-"""Which implementation each operation takes in this process, to be said once at the start of a run."""
+"""Which implementation each operation of training takes on a device, to be said once at the start of a run."""
 
 from __future__ import annotations
 
 from megatron_iberis.kernels import attention, linear_cross_entropy, short_convolution
 
 
-def kernels_line() -> str:
-    """In a line: "kernels: attention sdpa, convolution portable, loss portable"."""
-    operations = {"attention": attention, "convolution": short_convolution, "loss": linear_cross_entropy}
-    return "kernels: " + ", ".join(f"{name} {each.implementation.NAME}" for name, each in operations.items())
+def kernels_line(device: str) -> str:
+    """In a line: "kernels: attention sdpa, convolution native, loss native". device: a type, as "cpu"."""
+    operations = {
+        "attention": attention.implementation,
+        "convolution": short_convolution.implementation(device),
+        "loss": linear_cross_entropy.implementation(device),
+    }
+    return "kernels: " + ", ".join(f"{name} {each.NAME}" for name, each in operations.items())

@@ -18,7 +18,7 @@ def opening_lines(recipe: Recipe, data_parallel: int, device: str, data: str) ->
         f"{attention} attention), width {model.width}, {model.heads} heads, vocabulary {model.vocab_size:,}",
         f"layout: tensor {parallel.tp}{' + sequence' if parallel.sequence_parallel else ''} x context "
         f"{parallel.cp} x data {data_parallel}, ZeRO {parallel.zero_stage}, {train.dtype} on {device}",
-        kernels_line(),
+        kernels_line(device),
         f"batch: {train.batch_tokens:,} tokens = {train.device_batch} rows x {model.sequence_length} x "
         f"{data_parallel} ranks x {train.accumulation(model, data_parallel)} micro-batches",
         f"data: {data}; {train.steps:,} steps make {train.steps * train.batch_tokens:,}",

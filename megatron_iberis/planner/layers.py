@@ -24,7 +24,7 @@ from torch._C._distributed_c10d import FakeProcessGroup
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from megatron_iberis.config import ModelConfig
-from megatron_iberis.kernels.linear_cross_entropy import implementation as loss
+from megatron_iberis.kernels.linear_cross_entropy import chunked as loss
 from megatron_iberis.model.initialization import build_model
 from megatron_iberis.parallel.groups import ParallelGroups
 from megatron_iberis.planner.tracing import Tracer

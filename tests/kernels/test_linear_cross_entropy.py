@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from megatron_iberis.kernels.linear_cross_entropy import linear_cross_entropy, reference, token_log_likelihoods
-from megatron_iberis.kernels.linear_cross_entropy import portable as chunked
+from megatron_iberis.kernels.linear_cross_entropy import (
+    chunked,
+    linear_cross_entropy,
+    reference,
+    token_log_likelihoods,
+)
 from tests.support.ranks import Ranks, groups_of
 
 SOFTCAP = 15.0

@@ -7,15 +7,29 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import torch
 from torch.distributed import ProcessGroup
 
-from megatron_iberis.kernels.linear_cross_entropy import portable as implementation
+from megatron_iberis.kernels.linear_cross_entropy import chunked, native, portable
+from megatron_iberis.kernels.triton_found import has_triton
+
+
+def implementation(device: str, dtype: torch.dtype = torch.float32) -> ModuleType:
+    """What makes the pass over the logits there; device: a type, as "cpu"."""
+    if dtype not in (torch.float32, torch.bfloat16):
+        return portable
+    if device == "cuda" and has_triton():
+        from megatron_iberis.kernels.linear_cross_entropy import triton  # not to be imported where there is none
+
+        return triton
+    return native if device == "cpu" else portable
 
 
 def softcapped_logits(hidden: torch.Tensor, weight: torch.Tensor, softcap: float) -> torch.Tensor:
     """softcap * tanh(hidden weight' / softcap) in fp32. hidden: [..., E], weight: [V, E] -> [..., V]."""
-    return implementation.softcapped_logits(hidden, weight, softcap)
+    return chunked.softcapped_logits(hidden, weight, softcap)
 
 
 def linear_cross_entropy(
@@ -35,7 +49,10 @@ def linear_cross_entropy(
     of weight's first row; weights: what each token counts, fp32 [N], constants; 1 by default.
     The gradient for `hidden` is this rank's part: whoever made `hidden` sums it over the group.
     """
-    return implementation.linear_cross_entropy(hidden, weight, targets, softcap, vocab_start, padding, group, weights)
+    softcap_pass = implementation(hidden.device.type, hidden.dtype).softcap_pass
+    return chunked.linear_cross_entropy(
+        softcap_pass, hidden, weight, targets, softcap, vocab_start, padding, group, weights
+    )
 
 
 def token_log_likelihoods(
@@ -53,6 +70,7 @@ def token_log_likelihoods(
     Arguments and gradients are those of `linear_cross_entropy`; the ranks of the group are to give the result the
     same gradient. temperature: divides the capped logits; 2 softcap / temperature must be below 88.
     """
-    return implementation.token_log_likelihoods(
-        hidden, weight, targets, softcap, vocab_start, padding, group, temperature
+    softcap_pass = implementation(hidden.device.type, hidden.dtype).softcap_pass
+    return chunked.token_log_likelihoods(
+        softcap_pass, hidden, weight, targets, softcap, vocab_start, padding, group, temperature
     )

@@ -6,15 +6,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Literal, TypeAlias, overload
 
 import torch
 
-from megatron_iberis.kernels.short_convolution import native
-from megatron_iberis.kernels.short_convolution import portable as implementation
+from megatron_iberis.kernels.short_convolution import native, portable
+from megatron_iberis.kernels.triton_found import has_triton
 
 Before: TypeAlias = torch.Tensor | Callable[[torch.Tensor], torch.Tensor]
 """The convolution's K-1 inputs before a chunk's, [K-1, B, E], or what makes them of the chunk's own [T, B, E]."""
+
+
+def implementation(device: str, dtype: torch.dtype = torch.float32) -> ModuleType:
+    """What mixes whole rows in training there; device: a type, as "cpu"."""
+    if dtype not in (torch.float32, torch.bfloat16):
+        return portable
+    if device == "cuda" and has_triton():
+        from megatron_iberis.kernels.short_convolution import triton  # not to be imported where there is none
+
+        return triton
+    return native if device == "cpu" else portable
 
 
 @overload
@@ -62,8 +74,11 @@ def gated_short_convolution(
     given these, none looks back into another document. return_tail: also the last K-1 inputs u [K-1, B, E], those
     before the chunk among them where it is shorter: `before` of the chunk that follows.
     """
-    mixed, tail = implementation.gated_short_convolution(x, alpha, a, b, weight, before, positions)
-    return (mixed, tail) if return_tail else mixed
+    if return_tail:  # decoders, whose steps of single tokens round in bf16 where torch's operations do
+        return portable.with_tail(x, alpha, a, b, weight, before, positions)
+    chosen = implementation(x.device.type, x.dtype)
+    mixed: torch.Tensor = chosen.gated_short_convolution(x, alpha, a, b, weight, before, positions)
+    return mixed
 
 
 def gated_short_convolution_step(
@@ -81,5 +96,5 @@ def gated_short_convolution_step(
     in its slot, which move on by one, in place; slots: int64 [N], no two the same. Returns [N, E]. On a CPU a token's
     result is the same bits whatever the others and the number of threads.
     """
-    chosen = native if x.is_cpu and x.dtype in (torch.float32, torch.bfloat16) else implementation
+    chosen = native if x.is_cpu and x.dtype in (torch.float32, torch.bfloat16) else portable
     return chosen.gated_short_convolution_step(x, alpha, a, b, weight, inputs, slots)

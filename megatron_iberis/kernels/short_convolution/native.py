@@ -1,14 +1,117 @@
-"""SLC2's mixing of single tokens on a CPU in C++ (csrc/decode/convolution_step.h)."""
+"""SLC2's mixing on a CPU in C++: of whole rows (csrc/training/mixing.h), of single tokens
+(csrc/decode/convolution_step.h).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
 import torch
 
 from megatron_iberis import _C
 from megatron_iberis.kernels.arrays import array
 from megatron_iberis.kernels.cpu_threads import default_threads
+from megatron_iberis.kernels.short_convolution.portable import convolution_inputs
 
 NAME = "native"
+
+
+def gated_short_convolution(
+    x: torch.Tensor,
+    alpha: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    weight: torch.Tensor,
+    before: torch.Tensor | Callable[[torch.Tensor], torch.Tensor] | None,
+    positions: torch.Tensor | None,
+) -> torch.Tensor:
+    """x, b [T, B, E], alpha [T, B, H], a [T, B, E/H], weight [E, 1, K], all fp32 or all bf16 -> [T, B, E].
+
+    In bf16 only the result is rounded. The gradients, too, are the same bits in any number of threads.
+    """
+    if callable(before):
+        last = max(0, x.shape[0] - (weight.shape[-1] - 1))  # all that the next chunk sees
+        before = before(convolution_inputs(x[last:], alpha[last:], a[last:]))
+    mixed: torch.Tensor = _Mixing.apply(x, alpha, a, b, weight, before, positions)
+    return mixed
+
+
+class _Mixing(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *given: torch.Tensor | None) -> torch.Tensor:
+        *mixed, weight, past, positions = (None if each is None else each.contiguous() for each in given)
+        assert weight is not None
+        taps = weight.squeeze(1).t().contiguous()  # [K, E]
+        tensors = (*mixed, taps, past, positions)
+        ctx.save_for_backward(*tensors)
+        mixed_rows: torch.Tensor = _mix(*tensors)
+        return mixed_rows
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        *mixed, by_taps = _mix_backward(*ctx.saved_tensors, grads[0].contiguous())
+        by_past = mixed.pop() if len(mixed) == 5 else None
+        return *mixed, by_taps.t().unsqueeze(1), by_past, None
+
+
+# Operators of torch's, so that fake tensors go through them and a compiled graph can hold them.
+@torch.library.custom_op("iberis::mix", mutates_args=(), device_types="cpu")
+def _mix(
+    x: torch.Tensor,
+    alpha: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    taps: torch.Tensor,
+    past: torch.Tensor | None,
+    positions: torch.Tensor | None,
+) -> torch.Tensor:
+    y = torch.empty_like(x)
+    _C.mix(*_arrays((x, alpha, a, b, taps, past, positions, y)), torch.get_num_threads())
+    return y
+
+
+@_mix.register_fake
+def _(x: torch.Tensor, *_: object) -> torch.Tensor:
+    return torch.empty_like(x)
+
+
+@torch.library.custom_op("iberis::mix_backward", mutates_args=(), device_types="cpu")
+def _mix_backward(
+    x: torch.Tensor,
+    alpha: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    taps: torch.Tensor,
+    past: torch.Tensor | None,
+    positions: torch.Tensor | None,
+    d_y: torch.Tensor,
+) -> list[torch.Tensor]:
+    """The gradients of x, alpha, a, b, of past if there is one, and of taps."""
+    gradients = [None if each is None else torch.empty_like(each) for each in (x, alpha, a, b, past)]
+    tiles = -(-x.shape[0] // _C.mixing_tile_steps()) * x.shape[1]
+    by_taps = torch.empty(tiles, *taps.shape)
+    tensors = (x, alpha, a, b, taps, past, positions, d_y, *gradients, by_taps)
+    _C.mix_backward(*_arrays(tensors), torch.get_num_threads())
+    return [*(each for each in gradients if each is not None), by_taps.sum(0).to(taps.dtype)]
+
+
+@_mix_backward.register_fake
+def _(
+    x: torch.Tensor,
+    alpha: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    taps: torch.Tensor,
+    past: torch.Tensor | None,
+    *_: object,
+) -> list[torch.Tensor]:
+    return [torch.empty_like(each) for each in (x, alpha, a, b, past, taps) if each is not None]
+
+
+def _arrays(tensors: Iterable[torch.Tensor | None]) -> list[np.ndarray | None]:
+    return [None if each is None else array(each) for each in tensors]
 
 
 def gated_short_convolution_step(

@@ -18,14 +18,32 @@ def gated_short_convolution(
     weight: torch.Tensor,
     before: torch.Tensor | Callable[[torch.Tensor], torch.Tensor] | None,
     positions: torch.Tensor | None,
+) -> torch.Tensor:
+    """x, b [T, B, E], alpha [T, B, H], a [T, B, E/H] -> [T, B, E]."""
+    return with_tail(x, alpha, a, b, weight, before, positions)[0]
+
+
+def with_tail(
+    x: torch.Tensor,
+    alpha: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    weight: torch.Tensor,
+    before: torch.Tensor | Callable[[torch.Tensor], torch.Tensor] | None,
+    positions: torch.Tensor | None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """x, b [T, B, E], alpha [T, B, H], a [T, B, E/H] -> [T, B, E], and the last inputs [K-1, B, E], as a view."""
-    outer = F.silu(alpha).unsqueeze(-1) * a.unsqueeze(-2)  # [T, B, H, E/H]
-    u = F.silu(outer.flatten(-2)) * x
+    """The same, and the last inputs [K-1, B, E], as a view."""
+    u = convolution_inputs(x, alpha, a)
     past = before(u) if callable(before) else before
     kernel = weight.shape[-1]
     padded = F.pad(u, (0, 0, 0, 0, kernel - 1, 0)) if past is None else torch.cat((past, u))  # [K-1 + T, B, E]
     return b * F.silu(_causal_convolution(padded, weight, positions)), padded[u.shape[0] :]
+
+
+def convolution_inputs(x: torch.Tensor, alpha: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
+    """x [T, B, E], alpha [T, B, H], a [T, B, E/H] -> u [T, B, E]."""
+    outer = F.silu(alpha).unsqueeze(-1) * a.unsqueeze(-2)  # [T, B, H, E/H]
+    return F.silu(outer.flatten(-2)) * x
 
 
 def gated_short_convolution_step(
@@ -39,7 +57,7 @@ def gated_short_convolution_step(
 ) -> torch.Tensor:
     """x, b [N, E], alpha [N, H], a [N, E/H], inputs [K-1, slots, E], slots int64 [N] -> [N, E]."""
     x, alpha, a, b = (y.unsqueeze(0) for y in (x, alpha, a, b))
-    mixed, tail = gated_short_convolution(x, alpha, a, b, weight, inputs[:, slots], None)
+    mixed, tail = with_tail(x, alpha, a, b, weight, inputs[:, slots], None)
     inputs.index_copy_(1, slots, tail)
     return mixed[0]
 
