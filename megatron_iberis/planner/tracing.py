@@ -76,7 +76,7 @@ class Tracer(TorchDispatchMode):
             return
         self.work.operations += 1
         if name in ("mm", "addmm", "addmm_", "bmm", "baddbmm"):
-            a, b = inputs[-2:]
+            a, b = list(_tensors(args))[-2:]  # without `out`, which has a name
             batch = a.shape[0] if a.dim() == 3 else 1
             self.work.products.append(((a.shape[-2], b.shape[-1], a.shape[-1]), batch))
         elif "scaled_dot_product" in name:

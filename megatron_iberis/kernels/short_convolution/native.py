@@ -4,10 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 
 from megatron_iberis import _C
@@ -68,7 +67,7 @@ def _mix(
     positions: torch.Tensor | None,
 ) -> torch.Tensor:
     y = torch.empty_like(x)
-    _C.mix(*_arrays((x, alpha, a, b, taps, past, positions, y)), torch.get_num_threads())
+    _C.mix(*_arguments(x, alpha, a, b, taps, past, positions, y))
     return y
 
 
@@ -92,8 +91,7 @@ def _mix_backward(
     gradients = [None if each is None else torch.empty_like(each) for each in (x, alpha, a, b, past)]
     tiles = -(-x.shape[0] // _C.mixing_tile_steps()) * x.shape[1]
     by_taps = torch.empty(tiles, *taps.shape)
-    tensors = (x, alpha, a, b, taps, past, positions, d_y, *gradients, by_taps)
-    _C.mix_backward(*_arrays(tensors), torch.get_num_threads())
+    _C.mix_backward(*_arguments(x, alpha, a, b, taps, past, positions, d_y, *gradients, by_taps))
     return [*(each for each in gradients if each is not None), by_taps.sum(0).to(taps.dtype)]
 
 
@@ -110,8 +108,8 @@ def _(
     return [torch.empty_like(each) for each in (x, alpha, a, b, past, taps) if each is not None]
 
 
-def _arrays(tensors: Iterable[torch.Tensor | None]) -> list[np.ndarray | None]:
-    return [None if each is None else array(each) for each in tensors]
+def _arguments(*tensors: torch.Tensor | None) -> list[Any]:
+    return [*(None if each is None else array(each) for each in tensors), torch.get_num_threads()]
 
 
 def gated_short_convolution_step(
