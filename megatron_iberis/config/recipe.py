@@ -102,6 +102,15 @@ class Recipe:
             "or train.dtype to fp32.",
         )
         require(
+            not (self.train.compile and self.parallel.zero_stage == 3),
+            "train.compile does not go with ZeRO stage 3, whose hooks in the layers would be compiled anew for each: "
+            "set parallel.zero_stage to 1 or 2, or train.compile to false.",
+        )
+        require(
+            not (self.train.compile and (recipe.preference.data or recipe.reinforce.active)),
+            "train.compile is for rows of one length, and pairs and answers come in many: set it to false.",
+        )
+        require(
             counted or recipe.run.stage == "chat" or recipe.train.epochs == 0,
             "train.epochs counts passes over conversations and tasks.mixture is empty: give one, or preference.data, "
             "or train.steps.",

@@ -27,6 +27,8 @@ class TrainConfig:
     """Rows of a micro-batch on one data-parallel rank; gradient accumulation makes up the rest."""
     dtype: Literal["bf16", "fp32"] = "bf16"
     """Precision of the model; with bf16 the master weights and gradient sums are fp32."""
+    compile: bool = False
+    """Compiles the layers with torch.compile: up to a minute before the first step, then faster ones."""
     seed: Annotated[int, AtLeast(0), Below(2**63)] = 42
     """Seed of the initialisation and of the order of samples."""
     log_every: Annotated[int, AtLeast(1)] = 1

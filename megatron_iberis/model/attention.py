@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from megatron.core.tensor_parallel import gather_from_sequence_parallel_region
 from megatron.core.transformer.module import MegatronModule
 from megatron.core.transformer.transformer_config import TransformerConfig
 
@@ -25,7 +24,7 @@ from megatron_iberis.kernels.attention import causal_attention, document_attenti
 from megatron_iberis.model.documents import Documents
 from megatron_iberis.model.linear import column_linear, gather_input, replicated_linear, row_linear
 from megatron_iberis.model.rotary import rotate
-from megatron_iberis.parallel.context import join_heads, split_heads
+from megatron_iberis.parallel.context import all_chunks, join_heads, split_heads
 
 
 @dataclass
@@ -91,7 +90,7 @@ class Attention(MegatronModule):
             q, k, v = (split_heads(x, self.cp) for x in (q, k, v))
             return join_heads(_attention(q, k, v, documents), self.cp)
         end = (rank + 1) * q.shape[0]
-        k, v = (gather_from_sequence_parallel_region(x, group=self.cp)[:end] for x in (k, v))
+        k, v = (all_chunks(x, self.cp)[:end] for x in (k, v))
         return _attention(q, k, v, documents)
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
@@ -110,6 +109,9 @@ class Attention(MegatronModule):
 
 def _attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, documents: Documents | None) -> torch.Tensor:
     """Of the last queries to keys and values from the rows' beginning on: q [T, B, H, D], k and v [S, B, KV, D]."""
-    if documents is None:
-        return causal_attention(q, k, v)
+    return causal_attention(q, k, v) if documents is None else _inside_documents(q, k, v, documents)
+
+
+@torch.compiler.disable  # a graph would hold for these lengths alone
+def _inside_documents(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, documents: Documents) -> torch.Tensor:
     return document_attention(q, k, v, documents.until(k.shape[0]))

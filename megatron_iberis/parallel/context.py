@@ -1,6 +1,8 @@
 """What context parallelism has to move between ranks, each of which holds a contiguous chunk of the sequences.
 
 Chunks are in the order of ranks. Tensors have time first, as Megatron has it; t = T / CP. All is differentiable.
+Nothing here goes into a compiled graph: each chunk's graph is another, in which the compiler may put the messages in
+another order, and ranks would wait for each other for ever.
 """
 
 from __future__ import annotations
@@ -9,24 +11,35 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from megatron.core.tensor_parallel import gather_from_sequence_parallel_region
 
 
+@torch.compiler.disable
 def tail_of_previous(x: torch.Tensor, length: int, group: Any) -> torch.Tensor:
     """The last `length` steps of the chunk before this rank's; zeros on the first. [t, ...] -> [length, ...]."""
     tail: torch.Tensor = _TailOfPrevious.apply(x[x.shape[0] - length :], group)
     return tail
 
 
+@torch.compiler.disable
 def split_heads(x: torch.Tensor, group: Any) -> torch.Tensor:
     """All heads of a chunk -> a share of the heads of the whole sequence. [t, B, h, D] -> [T, B, h / CP, D]."""
     shared: torch.Tensor = _SplitHeads.apply(x, group)
     return shared
 
 
+@torch.compiler.disable
 def join_heads(x: torch.Tensor, group: Any) -> torch.Tensor:
     """The inverse of `split_heads`: [T, B, h / CP, D] -> [t, B, h, D]."""
     joined: torch.Tensor = _JoinHeads.apply(x, group)
     return joined
+
+
+@torch.compiler.disable
+def all_chunks(x: torch.Tensor, group: Any) -> torch.Tensor:
+    """The whole sequence. [t, ...] -> [T, ...]; the backward pass sums what the ranks made of each chunk."""
+    whole: torch.Tensor = gather_from_sequence_parallel_region(x, group=group)
+    return whole
 
 
 def sum_of_chunks(x: torch.Tensor, group: Any) -> torch.Tensor:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from megatron_iberis.config import Recipe
 from megatron_iberis.data.batches import Batch
 from megatron_iberis.errors import InputError
+from megatron_iberis.model.compilation import compile_layers
 from megatron_iberis.model.iberis import Iberis
 from megatron_iberis.model.initialization import InitialWeights, build_model, fill_parameters
 from megatron_iberis.model.parameters import shards
@@ -67,6 +68,8 @@ class Engine:
         self.recipe, self.groups, self.device = recipe, groups, device
         self.accumulation = recipe.train.accumulation(recipe.model, groups.dp_size)
         model = build_model(recipe.model, groups, recipe.parallel.sequence_parallel, recipe.parallel.recompute)
+        if recipe.train.compile:
+            compile_layers(model)
         model.register_forward_pre_hook(
             lambda *_: self.heartbeat.beat()
         )  # training, validation, sampling: it gets on

@@ -29,6 +29,7 @@ LAYOUTS = [
     (2, {"parallel__zero_stage": "1", "train__dtype": "bf16"}),
     (2, {"parallel__zero_stage": "3", "train__dtype": "fp32"}),
     (2, {"parallel__zero_stage": "2", "train__dtype": "bf16", "parallel__tp": "2"}),
+    pytest.param(2, {"train__dtype": "bf16", "train__compile": "true"}, marks=pytest.mark.full),
 ]
 
 

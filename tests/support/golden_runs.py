@@ -21,7 +21,12 @@ def trajectory(folder: str, variant: str) -> dict[str, Any]:
 
 
 def recipe(
-    folder: str, variant: str, device_batch: int, deepspeed: dict[str, Any] | None = None, **parallel: Any
+    folder: str,
+    variant: str,
+    device_batch: int,
+    deepspeed: dict[str, Any] | None = None,
+    compile: bool = False,
+    **parallel: Any,
 ) -> Recipe:
     model = model_config(f"{variant}_{'gqa' if folder == 'traj' else 'base'}")
     rates = {k: v for k, v in trajectory(folder, variant)["hyper_parameters"].items() if k != "weight_decay"}
@@ -29,7 +34,7 @@ def recipe(
         model=model,
         parallel=ParallelConfig(**parallel),
         optimizer=OptimizerConfig(newton_schulz_dtype="fp32", **rates),
-        train=TrainConfig(steps=20, batch_tokens=4 * 32, device_batch=device_batch, dtype="fp32"),
+        train=TrainConfig(steps=20, batch_tokens=4 * 32, device_batch=device_batch, dtype="fp32", compile=compile),
         deepspeed=deepspeed or {},
     ).resolved()
 
@@ -43,7 +48,7 @@ def run(
     steps: int,
     device: str = "cpu",
 ) -> list[StepResult]:
-    """Runs on a rank: the first steps of `name`. parallel: settings, and DeepSpeed's own under `deepspeed`."""
+    """Runs on a rank: the first steps of `name`. parallel: settings, `compile`, and DeepSpeed's under `deepspeed`."""
     wanted = recipe(folder, variant, device_batch, **parallel)
     groups = groups_of(wanted.parallel.tp, wanted.parallel.cp)
     start = tensors(f"{variant}_{'gqa' if folder == 'traj' else 'base'}", "weights")

@@ -42,37 +42,86 @@ def gated_short_convolution(
 class _Mixing(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *given: torch.Tensor | None) -> torch.Tensor:
-        *mixed, positions = given
-        x, alpha, a, b = (_rows(each) for each in mixed[:4] if each is not None)
-        weight, past = (None if each is None else each.contiguous() for each in mixed[4:])
-        assert weight is not None
-        ctx.save_for_backward(x, alpha, a, b, weight, past, positions)
-        y = torch.empty_like(x, memory_format=torch.contiguous_format)
-        sizes, shape = _Sizes(x, alpha, weight, past), x.shape
-        with torch.cuda.device_of(x):
-            _forward[sizes.grid(shape[0])](
-                x, alpha, a, b, weight, past, positions, y, *_strides(x, alpha, a, b, y, positions), *sizes.arguments
-            )
+        *mixed, weight, past, positions = given
+        x, alpha, a, b = (_rows(each) for each in mixed if each is not None)
+        weight, past = (None if each is None else each.contiguous() for each in (weight, past))
+        tensors = (x, alpha, a, b, weight, past, positions)
+        ctx.save_for_backward(*tensors)
+        y: torch.Tensor = _mix(*tensors)
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        x, alpha, a, b, weight, past, positions = ctx.saved_tensors
-        d_y = _rows(grads[0])
-        d_x, d_alpha, d_a, d_b, d_past = (
-            None if each is None else torch.empty_like(each, memory_format=torch.contiguous_format)
-            for each in (x, alpha, a, b, past)
+        *mixed, by_weight = _mix_backward(*ctx.saved_tensors, _rows(grads[0]))
+        by_past = mixed.pop() if len(mixed) == 5 else None
+        return *mixed, by_weight, by_past, None
+
+
+# Operators of torch's, so that a compiled graph can hold them.
+@torch.library.custom_op("iberis::mix_by_triton", mutates_args=())
+def _mix(
+    x: torch.Tensor,
+    alpha: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    weight: torch.Tensor,
+    past: torch.Tensor | None,
+    positions: torch.Tensor | None,
+) -> torch.Tensor:
+    y = torch.empty_like(x, memory_format=torch.contiguous_format)
+    sizes = _Sizes(x, alpha, weight, past)
+    strides = _strides(x, alpha, a, b, y, positions)
+    with torch.cuda.device_of(x):
+        _forward[sizes.grid(x.shape[0])](x, alpha, a, b, weight, past, positions, y, *strides, *sizes.arguments)
+    return y
+
+
+@_mix.register_fake
+def _(x: torch.Tensor, *_: object) -> torch.Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
+
+
+@torch.library.custom_op("iberis::mix_backward_by_triton", mutates_args=())
+def _mix_backward(
+    x: torch.Tensor,
+    alpha: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    weight: torch.Tensor,
+    past: torch.Tensor | None,
+    positions: torch.Tensor | None,
+    d_y: torch.Tensor,
+) -> list[torch.Tensor]:
+    """The gradients of x, alpha, a, b, of past if there is one, and of weight."""
+    d_x, d_alpha, d_a, d_b, d_past = gradients = [
+        None if each is None else torch.empty_like(each, memory_format=torch.contiguous_format)
+        for each in (x, alpha, a, b, past)
+    ]
+    sizes = _Sizes(x, alpha, weight, past)
+    grid = sizes.grid(x.shape[0] + sizes.before)
+    by_taps = torch.empty(grid[0] * grid[1], *weight.shape[::2], dtype=torch.float32, device=x.device)
+    with torch.cuda.device_of(x):
+        _backward[grid](
+            *(x, alpha, a, b, weight, past, positions, d_y, d_x, d_alpha, d_a, d_b, d_past, by_taps),
+            *_strides(x, alpha, a, b, d_y, positions),
+            *sizes.arguments,
         )
-        sizes = _Sizes(x, alpha, weight, past)
-        grid = sizes.grid(x.shape[0] + sizes.before)
-        by_taps = torch.empty(grid[0] * grid[1], *weight.shape[::2], dtype=torch.float32, device=x.device)
-        with torch.cuda.device_of(x):
-            _backward[grid](
-                *(x, alpha, a, b, weight, past, positions, d_y, d_x, d_alpha, d_a, d_b, d_past, by_taps),
-                *_strides(x, alpha, a, b, d_y, positions),
-                *sizes.arguments,
-            )
-        return d_x, d_alpha, d_a, d_b, by_taps.sum(0).unsqueeze(1).to(weight.dtype), d_past, None
+    by_weight = by_taps.sum(0).unsqueeze(1).to(weight.dtype)
+    return [*(each for each in gradients if each is not None), by_weight]
+
+
+@_mix_backward.register_fake
+def _(
+    x: torch.Tensor,
+    alpha: torch.Tensor,
+    a: torch.Tensor,
+    b: torch.Tensor,
+    weight: torch.Tensor,
+    past: torch.Tensor | None,
+    *_: object,
+) -> list[torch.Tensor]:
+    given = (x, alpha, a, b, past, weight)
+    return [torch.empty_like(each, memory_format=torch.contiguous_format) for each in given if each is not None]
 
 
 def _rows(x: torch.Tensor) -> torch.Tensor:
