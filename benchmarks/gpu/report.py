@@ -83,7 +83,7 @@ def _speeds(speeds: dict[str, Findings]) -> Table:
     row("tokens/s", ",.0f", "tokens_per_second")
     row("MFU", ".1%", "mfu")
     row("peak memory, GB", ".1f", "peak_gigabytes")
-    for model in ("Iberis", "reference", "compiled reference"):
+    for model in ("Iberis", "Iberis, compiled", "reference", "compiled reference"):
         row(f"forward + backward: {model}, tokens/s", ",.0f", "passes", model, "tokens_per_second")
         row("  rows", "d", "passes", model, "rows")
         row("  peak memory, GB", ".1f", "passes", model, "peak_gigabytes")

@@ -43,6 +43,7 @@ CPU = Scale(
         "--model.mlp_hidden=96",
         "--model.vocab_size=600",
         "--model.sequence_length=32",
+        "--train.compile=false",
     ),
     rows=2,
     seconds=0.05,

@@ -1,6 +1,7 @@
 """Sections d20 and d12: training steps of a recipe in bf16 on one GPU, and the reference model beside them.
 
-* The largest micro-batch is found by doubling until memory runs out.
+* The largest micro-batch is found by doubling until memory runs out, with layers that are not compiled: each number
+  of rows would be compiled anew.
 * A measured step has the rows that one of eight GPUs has of the recipe's batch: micro-batches, then one update.
 * Forward and backward alone are measured for Iberis without DeepSpeed, for the reference, and for it compiled.
 """
@@ -23,6 +24,7 @@ from benchmarks.gpu.scale import Scale
 from megatron_iberis.config import ModelConfig, Recipe, load_recipe
 from megatron_iberis.data.batches import Batch
 from megatron_iberis.hardware.measure import memory_bytes, peak_flops
+from megatron_iberis.model.compilation import compile_layers
 from megatron_iberis.model.initialization import InitialWeights, build_model, fill_parameters
 from megatron_iberis.model.parameters import shards
 from megatron_iberis.model.reference import ReferenceIberis
@@ -42,7 +44,8 @@ def run(scale: Scale, record: Record, name: str) -> None:
     model = recipe_of(name, scale, 1, 1).model
     weights: Weights = dict(InitialWeights(shards(build_model(model, groups)), seed=0))
     record.begin("the search for the largest micro-batch")
-    rows = largest_micro_batch(Engine(recipe_of(name, scale, 1, 1), groups, device, weights), scale.rows)
+    single = recipe_of(name, scale, 1, 1, "--train.compile=false")
+    rows = largest_micro_batch(Engine(single, groups, device, weights), scale.rows)
     while rows:
         release()
         record.begin(f"training steps in micro-batches of {rows} rows")
@@ -61,6 +64,10 @@ def run(scale: Scale, record: Record, name: str) -> None:
     record.begin("forward and backward of Iberis")
     passes = {"Iberis": passes_of(iberis, model, device, rows, scale.seconds)}
     record.figures(passes=passes)
+    record.begin("torch.compile of Iberis")
+    compile_layers(iberis, scale.compiler)
+    passes["Iberis, compiled"] = passes_of(iberis, model, device, rows, scale.seconds)
+    record.figures(passes=passes)
     del iberis
     release()
     record.begin("forward and backward of the reference")
@@ -74,12 +81,12 @@ def run(scale: Scale, record: Record, name: str) -> None:
     record.figures(passes=passes)
 
 
-def recipe_of(name: str, scale: Scale, device_batch: int, rows: int) -> Recipe:
-    """The recipe with a step of so many rows, in micro-batches of `device_batch`."""
+def recipe_of(name: str, scale: Scale, device_batch: int, rows: int, *words: str) -> Recipe:
+    """The recipe with a step of so many rows, in micro-batches of `device_batch`. words: overrides."""
     model = load_recipe(name, [*scale.model, "--train.steps=1000"]).model
     batch = {"train.device_batch": device_batch, "train.batch_tokens": rows * model.sequence_length}
     settings = {"train.steps": 1000, "train.dtype": "bf16", "parallel.zero_stage": 1, **batch}
-    return load_recipe(name, [*scale.model, *(f"--{key}={value}" for key, value in settings.items())])
+    return load_recipe(name, [*scale.model, *(f"--{key}={value}" for key, value in settings.items()), *words])
 
 
 def random_batch(model: ModelConfig, rows: int, seed: int) -> Batch:

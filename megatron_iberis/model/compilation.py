@@ -11,12 +11,13 @@ from megatron_iberis.model.iberis import Iberis
 COMPILERS = ("g++", "clang++", "c++")
 
 
-def compile_layers(model: Iberis) -> None:
+def compile_layers(model: Iberis, backend: str = "inductor") -> None:
     """Each layer is compiled when it first runs; layers of a kind share their graphs.
 
     To be called before DeepSpeed gets hold of the model. A tensor-parallel layer is cut into several graphs by its
     collectives, and attention inside documents, whose lengths change from row to row, runs outside of them. Shapes
-    are fixed: each other shape of a micro-batch is compiled anew. Raises InputError where nothing can compile.
+    are fixed: each other shape of a micro-batch is compiled anew. backend: torch.compile's. Raises InputError where
+    nothing can compile.
     """
     if not any(map(shutil.which, (os.environ.get("CXX") or "", *COMPILERS))):
         raise InputError(
@@ -24,4 +25,4 @@ def compile_layers(model: Iberis) -> None:
             "train.compile to false."
         )
     for layer in model.decoder.layers:
-        layer.compile(dynamic=False)
+        layer.compile(dynamic=False, backend=backend)

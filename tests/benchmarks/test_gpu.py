@@ -57,7 +57,7 @@ def test_speed_tells_rate_memory_parts_kernels_and_the_references(one_rank: Rank
     assert set(figures["parts"]) == {"forward", "backward", "optimizer", "other"}
     assert all(seconds > 0 for seconds in figures["parts"].values())
     assert 0 < len(figures["kernels"]) <= 10
-    assert list(figures["passes"]) == ["Iberis", "reference", "compiled reference"]
+    assert list(figures["passes"]) == ["Iberis", "Iberis, compiled", "reference", "compiled reference"]
 
 
 class NoMoreMemory:
