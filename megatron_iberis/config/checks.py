@@ -57,6 +57,16 @@ class Below(Bound):
     words, compare = "below", operator.lt
 
 
+class Auto:
+    """Marks a number that a recipe may leave to be found: "auto", which is kept as 0."""
+
+
+def automatic(section_type: type) -> set[str]:
+    """The fields of a section that may be "auto"."""
+    hints = typing.get_type_hints(section_type, include_extras=True)
+    return {name for name, hint in hints.items() if Auto in getattr(hint, "__metadata__", ())}
+
+
 def bounds_of(section_type: type) -> dict[str, tuple[Bound, ...]]:
     """The bounds of each field of a section, in the order of the fields."""
     hints = typing.get_type_hints(section_type, include_extras=True)

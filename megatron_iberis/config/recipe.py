@@ -18,7 +18,7 @@ from typing import Any
 
 import tomli_w
 
-from megatron_iberis.config.checks import check_bounds, require
+from megatron_iberis.config.checks import automatic, check_bounds, require
 from megatron_iberis.config.data import DataConfig
 from megatron_iberis.config.deepspeed import check_deepspeed
 from megatron_iberis.config.evaluation import EvaluationConfig
@@ -109,6 +109,10 @@ class Recipe:
         require(
             not (self.train.compile and (recipe.preference.data or recipe.reinforce.active)),
             "train.compile is for rows of one length, and pairs and answers come in many: set it to false.",
+        )
+        require(
+            self.train.device_batch > 0 or not (recipe.preference.data or recipe.reinforce.active),
+            "train.device_batch cannot be found for pairs and answers, whose memory is not planned: set a number.",
         )
         require(
             counted or recipe.run.stage == "chat" or recipe.train.epochs == 0,
@@ -208,11 +212,13 @@ def _build(values: dict[str, Any]) -> Recipe:
 def _section(name: str, table: dict[str, Any], section_type: Any) -> Any:
     """A section, or one of the named tables inside it, from a table of its settings."""
     hints = typing.get_type_hints(section_type)
-    settings = {}
+    settings: dict[str, Any] = {}
     for key, value in table.items():
         require(key in hints, f"unknown setting {name}.{key}{suggest(key, hints, name)}")
         if typing.get_origin(hints[key]) is dict:
             settings[key] = _several(f"{name}.{key}", value, typing.get_args(hints[key])[1])
+        elif value == "auto" and key in automatic(section_type):
+            settings[key] = 0
         else:
             settings[key] = convert(f"{name}.{key}", value, hints[key])
     return section_type(**settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from megatron_iberis.config.checks import AtLeast, AtMost, Below, require
+from megatron_iberis.config.checks import AtLeast, AtMost, Auto, Below, require
 from megatron_iberis.config.model import ModelConfig
 
 
@@ -23,8 +23,9 @@ class TrainConfig:
     """Horizon when neither steps nor target_flops is given: tokens seen for each parameter."""
     batch_tokens: Annotated[int, AtLeast(1)] = 524288
     """Tokens of an optimizer step, all ranks together."""
-    device_batch: Annotated[int, AtLeast(1)] = 32
-    """Rows of a micro-batch on one data-parallel rank; gradient accumulation makes up the rest."""
+    device_batch: Annotated[int, AtLeast(0), Auto] = 32
+    """Rows of a micro-batch on one data-parallel rank; gradient accumulation makes up the rest. "auto" (0): the most
+    that fit in memory by the plan (iberis plan), found when the run starts."""
     dtype: Literal["bf16", "fp32"] = "bf16"
     """Precision of the model; with bf16 the master weights and gradient sums are fp32."""
     compile: bool = False
@@ -42,7 +43,7 @@ class TrainConfig:
             self.steps > 0 or self.epochs > 0 or self.target_flops > 0 or self.tokens_per_parameter > 0,
             "the run has no horizon: set train.steps, train.target_flops or train.tokens_per_parameter.",
         )
-        row = self.device_batch * model.sequence_length
+        row = max(1, self.device_batch) * model.sequence_length
         require(
             self.batch_tokens % row == 0,
             f"train.batch_tokens {self.batch_tokens} is no multiple of train.device_batch x model.sequence_length "
@@ -61,8 +62,11 @@ class TrainConfig:
         return max(1, int(self.tokens_per_parameter * model.parameter_count()) // self.batch_tokens)
 
     def accumulation(self, model: ModelConfig, data_parallel: int) -> int:
-        """Micro-batches a step on each of `data_parallel` ranks; InputError when they do not fit."""
-        rows = self.device_batch * model.sequence_length
+        """Micro-batches a step on each of `data_parallel` ranks; InputError when they do not fit.
+
+        As long as device_batch is to be found, of one row.
+        """
+        rows = max(1, self.device_batch) * model.sequence_length
         require(
             self.batch_tokens % (rows * data_parallel) == 0,
             f"train.batch_tokens {self.batch_tokens} cannot be shared by {data_parallel} data-parallel ranks with "

@@ -56,8 +56,10 @@ def recipe_at(recipe: Recipe, layout: Layout) -> Recipe:
 
 
 def own_layout(recipe: Recipe, gpus: int) -> Layout | None:
-    """The recipe's own, where so many GPUs can have it."""
+    """The recipe's own, where so many GPUs can have it and it says how many rows a micro-batch has."""
     parallel, train = recipe.parallel, recipe.train
+    if not train.device_batch:
+        return None
     try:
         parallel.check_processes(gpus)
         dp = gpus // (parallel.tp * parallel.cp)
@@ -110,17 +112,17 @@ def _layouts(recipe: Recipe, gpus: int, per_node: int) -> Iterator[Layout]:
             dp = gpus // (tp * cp)
             if rows % dp:
                 continue
-            for device_batch in _micro_batches(rows // dp, recipe.train.device_batch):
+            for device_batch in micro_batches(rows // dp, recipe.train.device_batch):
                 for stage in stages:
                     for recompute in (False, True):
                         accumulation = rows // dp // device_batch
                         yield Layout(tp, cp, dp, stage, recompute, device_batch, accumulation, tp > 1)
 
 
-def _micro_batches(rows: int, own: int) -> list[int]:
-    """Of a rank that has so many rows of a step."""
+def micro_batches(rows: int, own: int = 0) -> list[int]:
+    """Sizes for a rank that has so many rows of a step: powers of two, and its own where that is one."""
     powers = [2**i for i in range(9) if rows % 2**i == 0]
-    return sorted({*powers, *([own] if rows % own == 0 else [])})
+    return sorted({*powers, *([own] if own and rows % own == 0 else [])})
 
 
 def _divisors(number: int) -> list[int]:

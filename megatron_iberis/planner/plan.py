@@ -21,6 +21,7 @@ from megatron_iberis.planner.step_time import (
     StepTime,
     step_time,
 )
+from megatron_iberis.planner.work import Parts
 
 CLOSE, CLOSE_CALIBRATED = 1.15, 1.03
 """Layouts as close as this in time are equally fast, as far as a plan can tell: the simplest of them is advised."""
@@ -101,9 +102,17 @@ def make_plan(recipe: Recipe, gpus: int, device: Device, rates: Rates, room: flo
 
 def predict(recipe: Recipe, layout: Layout, rates: Rates) -> Prediction:
     """Memory and time of one layout."""
-    from megatron_iberis.planner.layers import Case, kinds_of, parts_of
+    from megatron_iberis.planner.layers import kinds_of
 
     at = recipe_at(recipe, layout)
+    parts, memory, overhead = predict_memory(at, layout, rates.gpu)
+    return Prediction(layout, memory, overhead, step_time(at, layout, parts, kinds_of(at.model), rates))
+
+
+def predict_memory(at: Recipe, layout: Layout, gpu: bool) -> tuple[Parts, Memory, float]:
+    """What the parts of the recipe at that layout take, the memory of a rank, and the bytes beside the tensors."""
+    from megatron_iberis.planner.layers import Case, parts_of
+
     case = Case(
         at.model,
         at.train.dtype,
@@ -112,13 +121,12 @@ def predict(recipe: Recipe, layout: Layout, rates: Rates) -> Prediction:
         layout.cp,
         layout.sequence_parallel,
         layout.recompute,
-        rates.gpu,
+        gpu,
     )
     parts = parts_of(case)
     memory = memory_of(at.model, states_of(at, spread_of(layout)), parts, layout.tp)
     groups = sum(size > 1 for size in (layout.tp, layout.cp, layout.dp, layout.world))
-    overhead = memory.overhead(groups) if rates.gpu else 0.0
-    return Prediction(layout, memory, overhead, step_time(at, layout, parts, kinds_of(at.model), rates))
+    return parts, memory, memory.overhead(groups) if gpu else 0.0
 
 
 def table_rates(device: Device, dtype: str, per_node: int) -> Rates:

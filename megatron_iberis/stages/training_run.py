@@ -29,6 +29,7 @@ from megatron_iberis.parallel.agreement import raise_on_any_rank
 from megatron_iberis.parallel.groups import ParallelGroups
 from megatron_iberis.parallel.start import start_process_group
 from megatron_iberis.planner.in_run import PlanCheck
+from megatron_iberis.planner.micro_batch import with_micro_batch
 from megatron_iberis.resilience.failure import RunFailedError
 from megatron_iberis.resilience.heartbeat import Heartbeat
 from megatron_iberis.resilience.preemption import StopRequest
@@ -74,6 +75,7 @@ def run_training(
         peak = peak_flops(device, recipe.train.dtype) if dist.get_rank() == 0 else None
         dist.barrier()  # a CPU's peak is measured: nobody else may be busy meanwhile
         groups = ParallelGroups.create(recipe.parallel.tp, recipe.parallel.cp)
+        recipe = with_micro_batch(recipe, device, dist.get_world_size())
         torch.manual_seed(recipe.train.seed)  # nothing draws from it today; a run is to have no other start
         identities = {file.name: identity(file) for file in token_files}
         checkpoint, notes = _find_checkpoint(recipe, tokenizer, identities)
