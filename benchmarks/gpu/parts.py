@@ -29,10 +29,14 @@ class Parts:
         self._on_gpu = engine.device.type == "cuda"
         self._began: dict[str, Any] = {}
         self._spans: list[tuple[str, Any, Any]] = []
-        engine.model.register_forward_pre_hook(lambda *_: self._begin("forward"))
-        engine.model.register_forward_hook(lambda *_: self._end("forward"))
+        self.listen("forward", engine.model)
         engine.deepspeed.backward = self._around("backward", engine.deepspeed.backward)
         engine.deepspeed.step = self._around("optimizer", engine.deepspeed.step)
+
+    def listen(self, part: str, module: torch.nn.Module) -> None:
+        """Takes the forward pass of a module for a part, which may lie inside another."""
+        module.register_forward_pre_hook(lambda *_: self._begin(part))
+        module.register_forward_hook(lambda *_: self._end(part))
 
     def reset(self) -> None:
         """Forgets what was heard so far."""
