@@ -12,6 +12,7 @@ from benchmarks.cpu.shapes import Shape
 from benchmarks.cpu.upstream import UpstreamTraining
 from megatron_iberis.data.batches import Batch
 from megatron_iberis.kernels.linear_cross_entropy import chunked, linear_cross_entropy, reference
+from megatron_iberis.model.compilation import compile_layers
 from megatron_iberis.model.iberis import Iberis
 from megatron_iberis.model.initialization import build_model, fill_parameters
 from megatron_iberis.model.parameters import shards
@@ -32,12 +33,6 @@ def start(threads: int) -> ParallelGroups:
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     return ParallelGroups.create()
-
-
-def compile_layers(model: Iberis) -> None:
-    """Each layer becomes a compiled graph when it first runs."""
-    for layer in model.decoder.layers:
-        layer.compile(dynamic=False)
 
 
 @contextmanager
@@ -121,10 +116,7 @@ def losses(shape: Shape, dtype: str) -> dict[str, Step]:
 
 
 def engine_of(shape: Shape, dtype: str, groups: ParallelGroups, compiled: bool = False) -> Engine:
-    engine = Engine(shape.recipe(dtype), groups, torch.device("cpu"))
-    if compiled:
-        compile_layers(engine.model)
-    return engine
+    return Engine(shape.recipe(dtype, compiled), groups, torch.device("cpu"))
 
 
 def engine_step(engine: Engine, shape: Shape) -> Step:

@@ -23,9 +23,11 @@ class Shape:
         """Of a step."""
         return self.rows * self.model.sequence_length
 
-    def recipe(self, dtype: str) -> Recipe:
+    def recipe(self, dtype: str, compiled: bool = False) -> Recipe:
         """A run of this shape in "bf16" or "fp32"."""
-        train = TrainConfig(steps=1000, batch_tokens=self.tokens, device_batch=self.rows, dtype=dtype)
+        train = TrainConfig(
+            steps=1000, batch_tokens=self.tokens, device_batch=self.rows, dtype=dtype, compile=compiled
+        )
         return Recipe(model=self.model, train=train, optimizer=self.optimizer).resolved()
 
 
