@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch.nn.attention import current_flash_attention_impl
+
 from megatron_iberis.kernels import attention, linear_cross_entropy, short_convolution
 
 
@@ -12,4 +14,8 @@ def kernels_line(device: str) -> str:
         "convolution": short_convolution.implementation(device),
         "loss": linear_cross_entropy.implementation(device),
     }
-    return "kernels: " + ", ".join(f"{name} {each.NAME}" for name, each in operations.items())
+    flash = current_flash_attention_impl() if device == "cuda" else None
+    names = {name: each.NAME for name, each in operations.items()}
+    if flash:
+        names["attention"] += f" ({flash})"
+    return "kernels: " + ", ".join(f"{name} {each}" for name, each in names.items())

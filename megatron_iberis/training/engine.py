@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from megatron_iberis.config import Recipe
 from megatron_iberis.data.batches import Batch
 from megatron_iberis.errors import InputError
+from megatron_iberis.kernels.attention.flash import take_flash_attention
 from megatron_iberis.model.compilation import compile_layers
 from megatron_iberis.model.iberis import Iberis
 from megatron_iberis.model.initialization import InitialWeights, build_model, fill_parameters
@@ -68,6 +69,7 @@ class Engine:
         self.recipe, self.groups, self.device = recipe, groups, device
         self.accumulation = recipe.train.accumulation(recipe.model, groups.dp_size)
         model = build_model(recipe.model, groups, recipe.parallel.sequence_parallel, recipe.parallel.recompute)
+        take_flash_attention(device, recipe.model.width // recipe.model.heads)
         if recipe.train.compile:
             compile_layers(model)
         model.register_forward_pre_hook(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from megatron_iberis.kernels.attention import native
+from megatron_iberis.kernels.attention import native, varlen
 from megatron_iberis.kernels.attention import portable as implementation
 
 
@@ -29,7 +29,8 @@ def document_attention(
 
     lengths: for each of the B rows the lengths of its documents, one after the other, S in sum.
     """
-    return implementation.document_attention(q, k, v, lengths)
+    chosen = varlen if varlen.takes(q) else implementation
+    return chosen.document_attention(q, k, v, lengths)
 
 
 def single_query_attention(

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from megatron_iberis.kernels.attention.lengths import lengths_of_end
+
 NAME = "sdpa"
 
 
@@ -28,7 +30,7 @@ def document_attention(
     """As `causal_attention`, document by document: nothing is worked out that a mask would then hide."""
     time, batch = q.shape[:2]
     documents = [length for row in lengths for length in row]
-    queries = [n for row in lengths for n in _lengths_of_end(row, time)]
+    queries = [n for row in lengths for n in lengths_of_end(row, time)]
     parts = [
         causal_attention(*(x.unsqueeze(1) for x in document)).squeeze(1)
         for document in zip(_split(q, queries), _split(k, documents), _split(v, documents), strict=True)
@@ -51,12 +53,3 @@ def single_query_attention(
 def _split(x: torch.Tensor, lengths: Sequence[int]) -> tuple[torch.Tensor, ...]:
     """[T, B, h, D] -> documents [n, h, D], row by row. One split: slices would each have a gradient of x's size."""
     return x.transpose(0, 1).flatten(0, 1).split(list(lengths))
-
-
-def _lengths_of_end(lengths: Sequence[int], count: int) -> list[int]:
-    """How much of each document lies in the last `count` places of a row of documents of these lengths."""
-    left, inside = count, []
-    for length in reversed(lengths):
-        inside.append(min(length, left))
-        left -= inside[-1]
-    return inside[::-1]
