@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from torch.nn.attention import current_flash_attention_impl
-
 from megatron_iberis.kernels import attention, linear_cross_entropy, short_convolution
+from megatron_iberis.kernels.attention.flash import current
 
 
 def kernels_line(device: str) -> str:
@@ -14,7 +13,7 @@ def kernels_line(device: str) -> str:
         "convolution": short_convolution.implementation(device),
         "loss": linear_cross_entropy.implementation(device),
     }
-    flash = current_flash_attention_impl() if device == "cuda" else None
+    flash = current() if device == "cuda" else None
     names = {name: each.NAME for name, each in operations.items()}
     if flash:
         names["attention"] += f" ({flash})"

@@ -40,7 +40,7 @@ def test_documents_strung_together_are_the_documents_one_by_one(
 ) -> None:
     dtype = torch.bfloat16 if CUDA else torch.float32
     if not CUDA:
-        monkeypatch.setattr(varlen.varlen, "varlen_attn", plain)
+        monkeypatch.setattr(varlen, "kernel", lambda: plain)
     tensors = inputs(sum(lengths[0]), 4, kv_heads, dtype)
     tensors = [x.detach().to("cuda" if CUDA else "cpu").requires_grad_() for x in tensors]
 
@@ -60,6 +60,7 @@ def test_half_precision_on_a_gpu_takes_it_and_nothing_else_does(monkeypatch: pyt
     assert varlen.takes(q.bfloat16())
     assert not varlen.takes(q)
     assert not varlen.takes(torch.zeros(4, 1, 1, 12, dtype=torch.bfloat16))
+    assert varlen.kernel().__name__ == "varlen_attn"
     monkeypatch.setattr(varlen, "document_attention", lambda *given: "by varlen")
     assert attention.document_attention(q.bfloat16(), q, q, [[4]]) == "by varlen"
 
@@ -90,7 +91,7 @@ def test_one_that_cannot_be_loaded_is_passed_over(monkeypatch: pytest.MonkeyPatc
             raise AttributeError("a stale wheel")
         taken.append(name)
 
-    monkeypatch.setattr(flash, "activate_flash_attention_impl", activate)
+    monkeypatch.setattr(flash.torch_attention, "activate_flash_attention_impl", activate)
     monkeypatch.setattr(flash, "_installed", lambda module: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     assert flash.take_flash_attention(torch.device("cuda"), 128) == "FA4"

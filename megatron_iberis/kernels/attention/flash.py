@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 import torch
-from torch.nn.attention import activate_flash_attention_impl, current_flash_attention_impl
+from torch.nn import attention as torch_attention
 
 FA4_HEADS = (128,)
 """Head sizes whose backward pass every release of flash-attn-4 has."""
@@ -27,17 +27,23 @@ def take_flash_attention(device: torch.device, head_size: int) -> str | None:
 
     One that cannot be loaded is passed over: old flash-attn wheels bring a broken flash_attn.cute along.
     """
-    if device.type != "cuda":
+    if device.type != "cuda" or not hasattr(torch_attention, "activate_flash_attention_impl"):
         return None
     for name in fitting(torch.cuda.get_device_capability(device), head_size):
-        if current_flash_attention_impl() == name:
+        if current() == name:
             return name
         try:
-            activate_flash_attention_impl(name)
+            torch_attention.activate_flash_attention_impl(name)
         except Exception:  # whatever its import raises: torch's own is right as well
             continue
         return name
     return None
+
+
+def current() -> str | None:
+    """What was taken in this process."""
+    asked = getattr(torch_attention, "current_flash_attention_impl", None)
+    return asked() if asked else None
 
 
 def _installed(module: str) -> bool:

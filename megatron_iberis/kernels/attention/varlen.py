@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
 from itertools import accumulate
+from typing import Any
 
 import torch
-from torch.nn.attention import varlen
 
 from megatron_iberis.kernels.attention.lengths import lengths_of_end
 
@@ -15,12 +18,19 @@ LARGEST_HEAD = 256
 
 
 def takes(q: torch.Tensor) -> bool:
-    """Whether the kernels do: they are for GPUs and half precision."""
-    return q.is_cuda and q.dtype in (torch.bfloat16, torch.float16) and takes_head(q.shape[-1])
+    """Whether there is a kernel that does: they are for GPUs and half precision."""
+    half = q.is_cuda and q.dtype in (torch.bfloat16, torch.float16)
+    return half and q.shape[-1] % 8 == 0 and q.shape[-1] <= LARGEST_HEAD and kernel() is not None
 
 
-def takes_head(size: int) -> bool:
-    return size % 8 == 0 and size <= LARGEST_HEAD
+@cache
+def kernel() -> Any:
+    """torch's, of versions whose function has what is asked for here; None in others."""
+    try:
+        found = import_module("torch.nn.attention.varlen").varlen_attn
+    except (ImportError, AttributeError):
+        return None
+    return found if {"window_size", "enable_gqa"} <= inspect.signature(found).parameters.keys() else None
 
 
 def document_attention(
@@ -39,7 +49,7 @@ def document_attention(
     else:
         k, v = (x.transpose(0, 1).flatten(0, 1) for x in (k, v))
     counts, sizes = zip(*asked, strict=True)
-    out: torch.Tensor = varlen.varlen_attn(
+    out: torch.Tensor = kernel()(
         q.transpose(0, 1).flatten(0, 1),  # [B * T, H, D]
         k,
         v,
