@@ -169,7 +169,8 @@ def measure(scale: Scale, threads: int, large: bool, say: Callable[[str], None])
     def add(rows: Iterator[Row]) -> None:
         for row in rows:
             found.append(row)
-            say(f"{time.monotonic() - started:5.0f} s  {row.section}: {row.what}, ratio {row.ratio:.2f}")
+            figures = f"{row.ours:,.1f} {row.unit}, {row.baseline:,.1f}, ratio {row.ratio:.2f}"
+            say(f"{time.monotonic() - started:5.0f} s  {row.section}: {row.what}: {figures}")
 
     shapes = [scale.small, scale.large] if large else [scale.small]
     for shape in shapes:
