@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 
 from benchmarks.cpu import contenders
-from benchmarks.cpu.shapes import Shape
+from benchmarks.cpu.shapes import Dtype, Shape
 from megatron_iberis.hardware.measure import memory_bytes
 from megatron_iberis.parallel.third_party import set_environment
 
@@ -29,7 +29,7 @@ def in_child(function: Callable[..., T], *arguments: object) -> T:
         return pool.submit(function, *arguments).result()
 
 
-def peak_of_steps(side: str, shape: Shape, dtype: str, threads: int, steps: int) -> float:
+def peak_of_steps(side: str, shape: Shape, dtype: Dtype, threads: int, steps: int) -> float:
     """Runs in a child: bytes that its peak resident memory grows by while it makes so many whole steps.
 
     That is above what it has after the imports, which are a few hundred MB, are the same for both sides and would

@@ -8,7 +8,7 @@ from itertools import count
 
 import torch
 
-from benchmarks.cpu.shapes import Shape
+from benchmarks.cpu.shapes import Dtype, Shape
 from benchmarks.cpu.upstream import UpstreamTraining
 from megatron_iberis.data.batches import Batch
 from megatron_iberis.kernels.linear_cross_entropy import chunked, linear_cross_entropy, reference
@@ -21,7 +21,7 @@ from megatron_iberis.parallel.groups import ParallelGroups
 from megatron_iberis.parallel.start import start_process_group
 from megatron_iberis.training.engine import Engine
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES: dict[Dtype, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16}
 DOCUMENT = 128
 """Tokens of a document, on average, where documents are kept apart."""
 Step = Callable[[], object]
@@ -52,7 +52,7 @@ def random_batch(shape: Shape) -> Batch:
     return Batch(stream[:, :-1].contiguous(), stream[:, 1:].contiguous())
 
 
-def passes(shape: Shape, dtype: str, groups: ParallelGroups) -> dict[str, Step]:
+def passes(shape: Shape, dtype: Dtype, groups: ParallelGroups) -> dict[str, Step]:
     """Forward + backward of Iberis and of the reference, from the same weights and on the same tokens."""
     config = shape.model
     baseline = ReferenceIberis(config)
@@ -85,7 +85,7 @@ def passes(shape: Shape, dtype: str, groups: ParallelGroups) -> dict[str, Step]:
     return {**steps, "baseline": step_of(baseline)}
 
 
-def losses(shape: Shape, dtype: str) -> dict[str, Step]:
+def losses(shape: Shape, dtype: Dtype) -> dict[str, Step]:
     """Head and loss, forward + backward: ours, the reference's, and the three matrix products of them alone.
 
     The products are taken in the same chunks of tokens as ours takes, each into memory that is there.
@@ -115,7 +115,7 @@ def losses(shape: Shape, dtype: str) -> dict[str, Step]:
     }
 
 
-def engine_of(shape: Shape, dtype: str, groups: ParallelGroups, compiled: bool = False) -> Engine:
+def engine_of(shape: Shape, dtype: Dtype, groups: ParallelGroups, compiled: bool = False) -> Engine:
     return Engine(shape.recipe(dtype, compiled), groups, torch.device("cpu"))
 
 
@@ -125,7 +125,7 @@ def engine_step(engine: Engine, shape: Shape) -> Step:
     return lambda: engine.step(next(numbers), [batch])
 
 
-def upstream_step(shape: Shape, dtype: str) -> Step:
+def upstream_step(shape: Shape, dtype: Dtype) -> Step:
     """A whole step as upstream makes it."""
     recipe = shape.recipe(dtype)
     training = UpstreamTraining(shape.model, recipe.optimizer, recipe.train.steps, dtype)

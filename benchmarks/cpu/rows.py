@@ -14,7 +14,7 @@ from pydantic import FiniteFloat
 from benchmarks.cpu import contenders
 from benchmarks.cpu.children import in_child, peak_of_steps
 from benchmarks.cpu.contenders import Step
-from benchmarks.cpu.shapes import Scale, Shape
+from benchmarks.cpu.shapes import Dtype, Scale, Shape
 from megatron_iberis.parallel.groups import ParallelGroups
 
 SPEED = "tokens/s"
@@ -77,7 +77,8 @@ def speed_row(
 
 def passes(scale: Scale, groups: ParallelGroups) -> Iterator[Row]:
     """Forward + backward beside the reference in the same precision."""
-    shape, targets = scale.small, {"fp32": 1.6, "bf16": 2.4}
+    shape = scale.small
+    targets: dict[Dtype, float] = {"fp32": 1.6, "bf16": 2.4}
     for dtype, target in targets.items():
         found = in_turns(contenders.passes(shape, dtype, groups), scale.rounds, scale.warm_up)
         baseline = found.pop("baseline")
@@ -117,9 +118,9 @@ def large_steps(scale: Scale, groups: ParallelGroups) -> Iterator[Row]:
 def _steps(
     shape: Shape,
     groups: ParallelGroups,
-    dtype: str,
+    dtype: Dtype,
     forms: tuple[str, ...],
-    baselines: tuple[str, ...],
+    baselines: tuple[Dtype, ...],
     target: float,
     rounds: tuple[int, int],
 ) -> Iterator[Row]:
@@ -165,15 +166,17 @@ def measure(scale: Scale, threads: int, large: bool, say: Callable[[str], None])
     found: list[Row] = []
     started = time.monotonic()
 
-    def add(what: str, rows: Iterator[Row]) -> None:
-        found.extend(rows)
-        say(f"{time.monotonic() - started:5.0f} s  {what}")
+    def add(rows: Iterator[Row]) -> None:
+        for row in rows:
+            found.append(row)
+            figures = f"{row.ours:,.1f} {row.unit}, {row.baseline:,.1f}, ratio {row.ratio:.2f}"
+            say(f"{time.monotonic() - started:5.0f} s  {row.section}: {row.what}: {figures}")
 
     shapes = [scale.small, scale.large] if large else [scale.small]
     for shape in shapes:
-        add(f"memory {shape.name}", memory(scale, shape, threads))
+        add(memory(scale, shape, threads))
     groups = contenders.start(threads)
     sections = [passes, loss, steps, *([large_steps] if large else [])]
     for section in sections:
-        add(section.__name__.replace("_", " "), section(scale, groups))
+        add(section(scale, groups))
     return [*found[len(shapes) :], *found[: len(shapes)]]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Literal
 
 from megatron_iberis.config import ModelConfig, OptimizerConfig, Recipe, TrainConfig, load_recipe
+
+Dtype = Literal["bf16", "fp32"]
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,8 @@ class Shape:
         """Of a step."""
         return self.rows * self.model.sequence_length
 
-    def recipe(self, dtype: str, compiled: bool = False) -> Recipe:
-        """A run of this shape in "bf16" or "fp32"."""
+    def recipe(self, dtype: Dtype, compiled: bool = False) -> Recipe:
+        """A run of this shape in that precision."""
         train = TrainConfig(
             steps=1000, batch_tokens=self.tokens, device_batch=self.rows, dtype=dtype, compile=compiled
         )
@@ -50,8 +53,8 @@ class Scale:
     """Bytes of available memory without which the large shape is left out."""
 
 
-# Newton-Schulz in bf16 on both sides, whatever the model's precision: so does upstream.
-NEWTON_SCHULZ = "bf16"
+NEWTON_SCHULZ: Dtype = "bf16"
+"""On both sides, whatever the model's precision: so has upstream it."""
 
 
 @cache

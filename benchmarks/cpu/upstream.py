@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.cpu.shapes import Dtype
 from megatron_iberis.config import ModelConfig, OptimizerConfig
 from megatron_iberis.model.reference import ReferenceIberis
 from megatron_iberis.training.schedule import lr_multiplier, muon_momentum
@@ -65,7 +66,7 @@ class UpstreamTraining:
         model: ModelConfig,
         config: OptimizerConfig,
         steps: int,
-        dtype: str,
+        dtype: Dtype,
         weights: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
         self.config, self.steps, self.bf16 = config, steps, dtype == "bf16"

@@ -7,9 +7,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -107,7 +109,7 @@ def test_a_target_is_met_from_its_own_side() -> None:
 
 def test_steps_take_turns_and_the_ratio_is_of_rounds() -> None:
     order: list[str] = []
-    found = rows.in_turns({name: lambda name=name: order.append(name) for name in "ab"}, rounds=2, warm_up=1)
+    found = rows.in_turns({name: partial(order.append, name) for name in "ab"}, rounds=2, warm_up=1)
     assert order == ["a", "b"] * 3
     assert {name: len(seconds) for name, seconds in found.items()} == {"a": 2, "b": 2}
     row = rows.speed_row("s", "w", 100, [1.0, 2.0, 4.0], [2.0, 6.0, 4.0])
@@ -175,10 +177,14 @@ def test_more_than_5_percent_worse_fails_in_a_sentence(
     ],
 )
 def test_another_machine_or_shape_or_a_broken_file_is_refused(
-    change: object, said: str, earlier: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    change: Callable[[Any], object],
+    said: str,
+    earlier: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     found = json.loads(earlier.read_bytes())
-    change(found)  # type: ignore[operator]
+    change(found)
     earlier.write_text(json.dumps(found))
     assert compared(earlier, monkeypatch, [ROW]) == 2
     (sentence,) = capsys.readouterr().err.splitlines()
@@ -203,9 +209,9 @@ def test_the_table_is_readable_at_80_columns() -> None:
         Row("loss beyond its products d12", "bf16", "ms", 21.26, 104.2, 0.2, Target(30, of_ratio=False)),
         Row("peak memory of 3 steps", "d12 bf16 / upstream bf16", "MB", 12345.0, 23456.0, 0.53, Target(0.6)),
     ]
-    console = Console(file=io.StringIO(), width=200)
-    results.show(found, "Some processor", console)
-    text = console.file.getvalue()  # type: ignore[attr-defined]
+    printed = io.StringIO()
+    results.show(found, "Some processor", Console(file=printed, width=200))
+    text = printed.getvalue()
     assert max(map(len, text.splitlines())) <= 80
     for whole in (label, "bf16, compiled / upstream bf16", "123,457", ">= 1.6 met", ">= 1.9 missed"):
         assert whole in text
@@ -224,6 +230,7 @@ def test_the_published_shapes_are_d4_and_the_recipe_d12() -> None:
 # ---- the whole command
 
 
+@pytest.mark.full
 def test_the_whole_command_at_a_tiny_size(tmp_path: Path) -> None:
     output = tmp_path / "bench.json"
     program = (
