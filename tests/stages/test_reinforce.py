@@ -60,20 +60,21 @@ def rollouts(folder: Path) -> list[list[dict[str, object]]]:
     return [[json.loads(line) for line in path.read_text().splitlines()] for path in paths]
 
 
-@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.full) for seed in (1, 2))])
+@pytest.mark.full
+@pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_reward_rises_from_guessing_to_knowing(
     one_rank: Ranks, guessing: Path, prompts: Path, tmp_path: Path, seed: int
 ) -> None:
     settings = {
-        "train__steps": "200",
+        "train__steps": "240",
         "train__log_every": "100",
         "train__seed": str(seed),
         "optimizer__kind": "muon",
         "optimizer__matrix_lr": "0.02",
-        "optimizer__lr_fraction": "0.3",
+        "optimizer__lr_fraction": "0.15",  # at 0.3 it may give whole questions up: docs/decisions.md
         "tasks__val": str(prompts),
         "reinforce__val_samples": "8",
-        "evaluation__every": "200",
+        "evaluation__every": "240",
     }
     run = tmp_path / "run"
     assert one_rank(reinforce, words_for(guessing, run, prompts, **settings)) == [0]
