@@ -9,6 +9,7 @@
   the same chunks; of the reference's loss the same.
 * whole step: the trainer's engine (DeepSpeed, one process, ZeRO 1, optimizer included) beside upstream's training in
   plain torch (benchmarks/cpu/upstream.py): in fp32, all that it has on a CPU, or in bf16 as it has it on a GPU.
+  Newton-Schulz is in bf16 everywhere.
 * peak memory: of fresh processes that make a few steps, beyond what they have after their imports.
 
 All that is timed takes turns; figures are medians, the ratio is the median of the rounds' ratios of ours to the
