@@ -23,25 +23,19 @@ _BLOCKS = 512
 
 
 def orthogonalize(matrices: torch.Tensor, steps: int) -> torch.Tensor:
-    """The nearest semi-orthogonal matrices, roughly: `steps` of Newton-Schulz. [N, rows, cols] -> the same.
+    """The nearest semi-orthogonal matrices, roughly: `steps` of Newton-Schulz. [..., rows, cols] -> the same.
 
-    Singular values end up in about [0.7, 1.2]. The precision is that of the input; an all-zero matrix stays zero.
+    x <- a x + (b G + c G^2) x with G = x x^T, of a tall matrix by its transpose. Singular values end up in about
+    [0.7, 1.2]. The precision is that of the input; an all-zero matrix stays zero.
     """
-    tall = matrices.shape[-2] > matrices.shape[-1]
-    x = (matrices.mT if tall else matrices).contiguous()
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    # On a CPU products of a batch are slower than one by one, in bf16 several times.
-    x = torch.stack([_iterate(one, steps) for one in x]) if x.device.type == "cpu" else _iterate(x, steps)
-    return x.mT if tall else x
-
-
-def _iterate(x: torch.Tensor, steps: int) -> torch.Tensor:
-    """x <- a x + (b G + c G^2) x with G = x x^T. [..., n, m], n <= m."""
     a, b, c = COEFFICIENTS
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(steps):
         gram = _square(x)
         x = _product(_square(gram).mul_(c).add_(gram, alpha=b), x, x, a)
-    return x
+    return x.mT if tall else x
 
 
 def _product(left: torch.Tensor, right: torch.Tensor, plus: torch.Tensor, factor: float) -> torch.Tensor:
@@ -52,9 +46,9 @@ def _product(left: torch.Tensor, right: torch.Tensor, plus: torch.Tensor, factor
 
 
 def _square(x: torch.Tensor) -> torch.Tensor:
-    """x @ x^T, of large ones three quarters of it: the rest mirrors them."""
+    """x @ x^T, of large ones three quarters of it, which the rest mirrors: but bf16 on a CPU is faster whole."""
     rows = x.shape[-2]
-    if rows < _BLOCKS:
+    if rows < _BLOCKS or (x.dtype == torch.bfloat16 and x.device.type == "cpu"):
         return x @ x.mT
     half = rows // 2
     upper, lower = x[..., :half, :], x[..., half:, :]
@@ -72,20 +66,24 @@ def cost(shape: tuple[int, ...]) -> float:
     return float(2 * long * short**2 + short**3)
 
 
-def muon_directions(
-    gradients: Sequence[torch.Tensor], exchange: Exchange, steps: int, dtype: torch.dtype
-) -> list[torch.Tensor]:
-    """Orthogonal factors x sqrt(max(1, rows / cols)), laid out like the (momentum-averaged) gradients.
+def muon_directions(gradients: Sequence[torch.Tensor], exchange: Exchange, steps: int, dtype: torch.dtype) -> None:
+    """Puts orthogonal factors x sqrt(max(1, rows / cols)) in the place of the (momentum-averaged) gradients.
 
-    Called by all ranks together. Matrices of one shape are taken as one batch.
+    Called by all ranks together. On a GPU matrices of one shape are taken as one batch; on a CPU products of a batch
+    are slower than one by one, in bf16 several times.
     """
     matrices = exchange.gather(gradients, dtype)
     by_shape: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for name, matrix in matrices.items():
         by_shape[tuple(matrix.shape)].append(name)
     for (rows, cols), names in by_shape.items():
-        batch = orthogonalize(torch.stack([matrices[name] for name in names]), steps)
-        matrices.update(zip(names, batch.mul_(math.sqrt(max(1.0, rows / cols))), strict=True))
-    directions = [torch.zeros_like(g) for g in gradients]
-    exchange.scatter(matrices, directions, dtype)
-    return directions
+        scale = math.sqrt(max(1.0, rows / cols))
+        if matrices[names[0]].device.type == "cpu":
+            for name in names:
+                matrices[name] = orthogonalize(matrices[name], steps).mul_(scale)
+        else:
+            batch = orthogonalize(torch.stack([matrices[name] for name in names]), steps)
+            matrices.update(zip(names, batch.mul_(scale), strict=True))
+    for gradient in gradients:
+        gradient.zero_()  # what is no matrix's stays as it is
+    exchange.scatter(matrices, gradients, dtype)

@@ -113,14 +113,14 @@ class IberisOptimizer(torch.optim.Optimizer):
                 state["momentum"] = torch.zeros_like(p)
             buffer = state["momentum"].lerp_(gradient, 1.0 - momentum)
             directions.append(gradient.lerp(buffer, momentum))  # Nesterov
-        updates = muon_directions(
+        muon_directions(
             directions,
             self._training_state.exchange(tensors, cost),
             self.config.newton_schulz_steps,
             torch.bfloat16 if dtype == "bf16" else torch.float32,
         )
-        for p, update in zip(tensors, updates, strict=True):
-            p.add_(update, alpha=-group["lr"])
+        for p, direction in zip(tensors, directions, strict=True):
+            p.add_(direction, alpha=-group["lr"])
 
     def _adamw(self, group: dict[str, Any]) -> None:
         tensors = [p for p in group["params"] if p.grad is not None]
