@@ -78,7 +78,7 @@ QUICK = [
     Layout(1, 1, 4, 0),
     Layout(1, 4, 1, 3),
 ]
-STEPS, STEPS_OF_WHOLE = 20, 3
+STEPS, STEPS_OF_WHOLE = 8, 2
 WHOLE = [layout for layout in matrix(2) + matrix(4) if layout not in QUICK]
 
 
