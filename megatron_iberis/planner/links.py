@@ -146,6 +146,6 @@ def _muon(
     part.add(wires, "all_to_all", size * matrices / replicas, world)
 
 
-def spread_of(layout: Layout) -> Spread:
+def spread_of(layout: Layout, gpu: bool = True) -> Spread:
     """How the layout spreads a model's state."""
-    return Spread(layout.tp, layout.dp * layout.cp, layout.world, layout.accumulation)
+    return Spread(layout.tp, layout.dp * layout.cp, layout.world, layout.accumulation, gpu)

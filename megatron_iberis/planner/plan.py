@@ -124,7 +124,7 @@ def predict_memory(at: Recipe, layout: Layout, gpu: bool) -> tuple[Parts, Memory
         gpu,
     )
     parts = parts_of(case)
-    memory = memory_of(at.model, states_of(at, spread_of(layout)), parts, layout.tp)
+    memory = memory_of(at.model, states_of(at, spread_of(layout, gpu)), parts, layout.tp)
     groups = sum(size > 1 for size in (layout.tp, layout.cp, layout.dp, layout.world))
     return parts, memory, memory.overhead(groups) if gpu else 0.0
 

@@ -29,6 +29,8 @@ class Spread:
     replicas: int
     world: int
     accumulation: int
+    gpu: bool = True
+    """There Muon takes the matrices of a shape as a batch, on a CPU one after the other."""
 
 
 @dataclass(frozen=True)
@@ -165,8 +167,8 @@ def _moments(recipe: Recipe, held: dict[str, int]) -> float:
 
 
 def _muon(recipe: Recipe, spread: Spread, parameters: list[Parameter], held: int) -> float:
-    """While directions go back to their places: gradients and directions of this rank's part (fp32), the messages,
-    and the matrices that it owns, which stand twice where they are tall (in Newton-Schulz's precision)."""
+    """While directions go back to their places: those of this rank's part (fp32), the messages, and the matrices that
+    it owns, which stand twice where they are tall (in Newton-Schulz's precision). On a GPU batches need more."""
     config = recipe.optimizer
     if config.kind != "muon":
         return 0.0
@@ -175,8 +177,8 @@ def _muon(recipe: Recipe, spread: Spread, parameters: list[Parameter], held: int
     messages = held if spread.world == 1 else 2 * held
     tall = sum(p.numel for p in parameters if p.group == "matrix" and p.shape[0] > p.shape[1])
     tall_share = tall / max(1, sum(p.numel for p in parameters if p.group == "matrix"))
-    returning = 8 * held + size * (messages + owned * (1 + tall_share))
-    iterating = 4 * held + size * 4 * owned
+    returning = 4 * held + size * (messages + owned * (1 + tall_share))
+    iterating = 4 * held + size * 4 * owned if spread.gpu else 0
     return max(returning, iterating)
 
 

@@ -80,7 +80,7 @@ def predicted(recipe: Recipe, world: int) -> tuple[Memory, float]:
         layout.recompute,
         gpu=False,
     )
-    states = states_of(recipe, spread_of(layout))
+    states = states_of(recipe, spread_of(layout, gpu=False))
     return memory_of(recipe.model, states, parts_of(case), layout.tp), states.moments
 
 
