@@ -12,7 +12,7 @@ import torch
 from megatron_iberis import _C
 from megatron_iberis.kernels.arrays import array
 from megatron_iberis.kernels.cpu_threads import default_threads
-from megatron_iberis.kernels.short_convolution.portable import convolution_inputs
+from megatron_iberis.kernels.short_convolution.portable import past_of
 
 NAME = "native"
 
@@ -30,10 +30,8 @@ def gated_short_convolution(
 
     In bf16 only the result is rounded. The gradients, too, are the same bits in any number of threads.
     """
-    if callable(before):
-        last = max(0, x.shape[0] - (weight.shape[-1] - 1))  # all that the next chunk sees
-        before = before(convolution_inputs(x[last:], alpha[last:], a[last:]))
-    mixed: torch.Tensor = _Mixing.apply(x, alpha, a, b, weight, before, positions)
+    past = past_of(before, x, alpha, a, weight.shape[-1])
+    mixed: torch.Tensor = _Mixing.apply(x, alpha, a, b, weight, past, positions)
     return mixed
 
 

@@ -40,6 +40,20 @@ def with_tail(
     return b * F.silu(_causal_convolution(padded, weight, positions)), padded[u.shape[0] :]
 
 
+def past_of(
+    before: torch.Tensor | Callable[[torch.Tensor], torch.Tensor] | None,
+    x: torch.Tensor,
+    alpha: torch.Tensor,
+    a: torch.Tensor,
+    kernel: int,
+) -> torch.Tensor | None:
+    """`before` as a tensor [K-1, B, E]: what makes it is given the last K-1 inputs, all that the next chunk sees."""
+    if not callable(before):
+        return before
+    last = max(0, x.shape[0] - (kernel - 1))
+    return before(convolution_inputs(x[last:], alpha[last:], a[last:]))
+
+
 def convolution_inputs(x: torch.Tensor, alpha: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
     """x [T, B, E], alpha [T, B, H], a [T, B, E/H] -> u [T, B, E]."""
     outer = F.silu(alpha).unsqueeze(-1) * a.unsqueeze(-2)  # [T, B, H, E/H]

@@ -16,7 +16,7 @@ import torch
 import triton
 import triton.language as tl
 
-from megatron_iberis.kernels.short_convolution.portable import convolution_inputs
+from megatron_iberis.kernels.short_convolution.portable import past_of
 
 NAME = "triton"
 TILE = 4096  # numbers of a head and a tile
@@ -32,10 +32,8 @@ def gated_short_convolution(
     positions: torch.Tensor | None,
 ) -> torch.Tensor:
     """x, b [T, B, E], alpha [T, B, H], a [T, B, E/H], weight [E, 1, K] -> [T, B, E]. In bf16 only that is rounded."""
-    if callable(before):
-        last = max(0, x.shape[0] - (weight.shape[-1] - 1))  # all that the next chunk sees
-        before = before(convolution_inputs(x[last:], alpha[last:], a[last:]))
-    mixed: torch.Tensor = _Mixing.apply(x, alpha, a, b, weight, before, positions)
+    past = past_of(before, x, alpha, a, weight.shape[-1])
+    mixed: torch.Tensor = _Mixing.apply(x, alpha, a, b, weight, past, positions)
     return mixed
 
 
