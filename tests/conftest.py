@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
+
+if not torch.cuda.is_available():  # kernels of a GPU are tested on CPUs; Triton looks when anything imports it first
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from megatron_iberis.text.config import PreprocessConfig
 from megatron_iberis.text.preprocess import preprocess

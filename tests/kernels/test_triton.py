@@ -1,4 +1,4 @@
-"""The kernels of a GPU give what fp64 gives; without one, under Triton's interpreter (tests/kernels/conftest.py)."""
+"""The kernels of a GPU give what fp64 gives; without one, under Triton's interpreter (tests/conftest.py)."""
 
 from __future__ import annotations
 
