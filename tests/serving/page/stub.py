@@ -1,7 +1,8 @@
 """A scripted stand-in for the server: real HTTP on loopback, answers written by the test, every request kept.
 
 It serves the page itself, /health and /v1/models, and plays for each POST the next script of `answers` (the last one
-again when they run out). A script is a list of bytes to send, seconds to wait, or CUT to close the connection.
+again when they run out). A script is a list of bytes to send, seconds to wait, events to wait for, or CUT to close
+the connection.
 """
 
 from __future__ import annotations
@@ -38,10 +39,12 @@ def usage(prompt: int, completion: int, cached: int = 0) -> bytes:
     return event({"choices": [], "usage": {**counts, "prompt_tokens_details": {"cached_tokens": cached}}})
 
 
-def answer(*texts: str, finish: str = "stop", wait: float = 0.0, base: bool = False) -> Script:
+def answer(*texts: str | threading.Event, finish: str = "stop", wait: float = 0.0, base: bool = False) -> Script:
     """A whole stream: the role, the texts with `wait` seconds between them, how it ended, usage, [DONE]."""
     start = [] if base else [event({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})]
-    middle = [step for text in texts for step in (wait, piece(text, base=base))]
+    middle: Script = []
+    for text in texts:
+        middle += [wait, piece(text, base=base)] if isinstance(text, str) else [text]
     return [*start, *middle, piece(finish=finish, base=base), usage(20, len(texts), 12), event(b"[DONE]")]
 
 
@@ -158,5 +161,7 @@ def _parts(script: Script) -> Iterator[bytes]:
             raise _CutError
         if isinstance(step, bytes):
             yield step
+        elif isinstance(step, threading.Event):
+            step.wait(60)
         else:
             time.sleep(step)

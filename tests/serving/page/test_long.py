@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from tests.serving.page.stub import answer, piece
 from tests.serving.page.visitor import Visitor
 
@@ -73,7 +75,7 @@ def test_what_is_scrolled_to_is_drawn(visitor: Visitor) -> None:
 
 
 def test_growing_answer_follows_unless_one_reads_above(visitor: Visitor) -> None:
-    visitor.stub.answers = [answer(*["a line\n\n"] * 60), [*[piece("another line\n\n"), 0.01] * 120]]
+    visitor.stub.answers = [answer(*["a line\n\n"] * 60), [*[piece("another line\n\n"), 0.01] * 600]]
     visitor.send("one")
     visitor.until(f"{LEFT} < 2")  # with the next frame
     visitor.send("two", wait=False)
@@ -90,15 +92,15 @@ def test_growing_answer_follows_unless_one_reads_above(visitor: Visitor) -> None
 
 
 def test_written_blocks_stay_while_an_answer_grows(visitor: Visitor) -> None:
-    visitor.stub.answers = [
-        answer(
-            "# Title\n\nFirst.\n\n", *["- item\n"] * 30, "\n\nLast [link].\n\n[link]: https://a.invalid", wait=0.005
-        )
-    ]
+    seen, drawn, items = threading.Event(), threading.Event(), ["- item\n"] * 15
+    last = "\n\nLast [link].\n\n[link]: https://a.invalid"  # which is looked for in all that was written before
+    visitor.stub.answers = [answer("# Title\n\nFirst.\n\n", *items, seen, *items, drawn, last, wait=0.005)]
     visitor.send("go", wait=False)
     visitor.until("document.querySelector('.assistant li:nth-child(3)')")
     visitor.page.evaluate("() => { window.first = document.querySelector('.assistant .block'); }")
+    seen.set()
     visitor.until("document.querySelector('.assistant li:nth-child(20)')")
     assert visitor.page.evaluate("window.first.isConnected")
+    drawn.set()
     visitor.ended()
     assert visitor.page.locator(".assistant a").get_attribute("href") == "https://a.invalid"
