@@ -94,7 +94,7 @@ def losses(shape: Shape, dtype: Dtype) -> dict[str, Step]:
     hidden = torch.randn(tokens, width).to(DTYPES[dtype]).requires_grad_()
     weight = torch.randn(vocabulary, width).to(DTYPES[dtype]).requires_grad_()
     targets = torch.randint(vocabulary, (tokens,))
-    rows = min(tokens, max(64, chunked.CPU_CHUNK_BYTES // (hidden.element_size() * vocabulary)))
+    rows = min(tokens, chunked.chunk_rows(width, vocabulary, hidden.element_size(), chunked.CPU_CHUNK_BYTES))
     logits = torch.empty(rows, vocabulary, dtype=hidden.dtype)
     d_hidden, d_weight = torch.empty_like(hidden), torch.empty_like(weight)
 

@@ -55,7 +55,9 @@ def parts_of(case: Case) -> Parts:
     """What the parts of the case's model take; worked out once a process."""
     two = replace(case, model=replace(case.model, depth=2))  # one layer of each kind
     vocabulary = case.model.vocab_size // case.tp
-    chunk = max(64, _chunk_bytes(case.gpu) // (4 * vocabulary))  # tokens; beyond one, its buffers grow no more
+    chunk = loss.chunk_rows(
+        case.model.width, vocabulary, 4, _chunk_bytes(case.gpu)
+    )  # beyond one, buffers grow no more
     small = -(-FEW_CHUNKS * chunk * case.cp // case.model.sequence_length)
     if case.rows <= 2 * small:
         return _traced(two)

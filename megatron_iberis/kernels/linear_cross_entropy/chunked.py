@@ -24,6 +24,7 @@ from torch.distributed import ProcessGroup
 
 CPU_CHUNK_BYTES = 1 << 23
 GPU_CHUNK_BYTES = 1 << 30
+LEAST_ROWS = 64
 
 
 class SoftcapPass(Protocol):
@@ -101,7 +102,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 head.finish(logits, goals, total, at_target)
                 gradient.add(chunk, logits, 4.0 * counts / total)
         if gradient:
-            ctx.save_for_backward(gradient.hidden, gradient.weight.to(weight.dtype))
+            ctx.save_for_backward(gradient.hidden, gradient.of_weight())
         return loss
 
     @staticmethod
@@ -135,14 +136,20 @@ class _TokenLogLikelihoods(torch.autograd.Function):
             head.finish(logits, goals, totals[chunk], at_target)
             counts = torch.where(goals.counted, -grads[0][chunk] / head.temperature, 0.0)
             gradient.add(chunk, logits, 4.0 * counts / totals[chunk])
-        return gradient.hidden, gradient.weight.to(weight.dtype), None, None
+        return gradient.hidden, gradient.of_weight(), None, None
+
+
+def chunk_rows(width: int, vocab: int, element_size: int, budget: int) -> int:
+    """Tokens of a chunk whose logits take `budget` bytes. But not less than the width: the gradient of the weight is
+    gone through once a chunk, and down to there a chunk's logits are not more than it."""
+    return max(LEAST_ROWS, width, budget // (element_size * vocab))
 
 
 def _chunks(hidden: torch.Tensor, weight: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
     """Chunks of the tokens, with raw logits [n, V_local] in memory that the next one's take."""
     tokens, vocab = hidden.shape[0], weight.shape[0]
     budget = GPU_CHUNK_BYTES if hidden.is_cuda else CPU_CHUNK_BYTES
-    rows = max(64, budget // (hidden.element_size() * vocab))
+    rows = chunk_rows(hidden.shape[1], vocab, hidden.element_size(), budget)
     logits = hidden.new_empty(min(rows, tokens), vocab)
     for first in range(0, tokens, rows):
         chunk = slice(first, min(first + rows, tokens))
@@ -207,21 +214,32 @@ class _Head:
 
 
 class _Gradient:
-    """The gradients of hidden [N, E] and weight [V_local, E] (fp32), gathered chunk by chunk."""
+    """The gradients of hidden [N, E] and weight [V_local, E], gathered chunk by chunk: the latter in fp32 at least,
+    but for a single chunk's on a CPU."""
 
     def __init__(self, hidden: torch.Tensor, weight: torch.Tensor) -> None:
         self._of = (hidden, weight)
         self.hidden = torch.empty_like(hidden)
-        self.weight = torch.zeros_like(weight, dtype=torch.promote_types(weight.dtype, torch.float32))
+        self.weight: torch.Tensor | None = None
 
     def add(self, chunk: slice, d_logits: torch.Tensor, scale: torch.Tensor) -> None:
         """d_logits: [n, V_local], to be multiplied by scale [n]."""
         (hidden, weight), scale = self._of, scale.unsqueeze(1)
         self.hidden[chunk] = d_logits @ weight * scale
         scaled_hidden = (hidden[chunk] * scale).to(hidden.dtype)
-        if hidden.dtype == self.weight.dtype:
+        wide = torch.promote_types(weight.dtype, torch.float32)
+        if hidden.is_cuda and hidden.dtype != wide:  # the product itself in fp32
+            if self.weight is None:
+                self.weight = torch.zeros_like(weight, dtype=wide)
+            torch.addmm(self.weight, d_logits.t(), scaled_hidden, out_dtype=wide, out=self.weight)
+        elif self.weight is None:
+            self.weight = d_logits.t() @ scaled_hidden
+        elif hidden.dtype == wide:
             self.weight.addmm_(d_logits.t(), scaled_hidden)
-        elif hidden.is_cuda:  # the product itself in fp32
-            torch.addmm(self.weight, d_logits.t(), scaled_hidden, out_dtype=self.weight.dtype, out=self.weight)
         else:
-            self.weight += d_logits.t() @ scaled_hidden
+            self.weight = self.weight.to(wide).add_(d_logits.t() @ scaled_hidden)
+
+    def of_weight(self) -> torch.Tensor:
+        """In the weight's dtype."""
+        weight = self._of[1]
+        return torch.zeros_like(weight) if self.weight is None else self.weight.to(weight.dtype)
