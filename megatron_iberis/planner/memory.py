@@ -59,7 +59,7 @@ def _moments(model: ModelConfig, states: States, parts: Parts, tp: int) -> Itera
     order = [("embedding", parts.embedding)]
     kinds = ["attention" if model.is_attention(layer) else "slc2" for layer in range(model.depth)]
     order += [(kind, parts.layers[kind]) for kind in kinds] + [("head", parts.head)]
-    elements = _elements(model, tp)
+    elements, largest = _elements(model, tp), _largest(model, tp)
 
     def moment(when: str, activations: float, passing: float, gradients: float = 0.0, buffers: float = 0.0) -> Memory:
         return Memory(
@@ -83,6 +83,7 @@ def _moments(model: ModelConfig, states: States, parts: Parts, tp: int) -> Itera
     for name, part in reversed(order):
         yield moment("backward", live, part.backward, grown, states.gathered + states.bucket)
         live -= part.kept
+        yield moment("backward", live, states.added * largest[name], grown, states.gathered + states.bucket)
         grown += states.grown * elements[name]
         if filled + elements[name] > states.bucket_elements:
             yield moment("reduction", live, states.reduction * filled, grown, states.gathered + states.bucket)
@@ -103,3 +104,11 @@ def _elements(model: ModelConfig, tp: int) -> dict[str, int]:
     for parameter in parameters_of(model, tp):
         totals[parameter.part] += parameter.numel
     return {name: total // counts[name] if counts[name] else 0 for name, total in totals.items()}
+
+
+def _largest(model: ModelConfig, tp: int) -> dict[str, int]:
+    """Elements of the largest parameter of each part."""
+    found: dict[str, int] = {}
+    for parameter in parameters_of(model, tp):
+        found[parameter.part] = max(found.get(parameter.part, 0), parameter.numel)
+    return found

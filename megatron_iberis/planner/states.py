@@ -2,8 +2,8 @@
 
 Read from its code, class by class, and each held against what a real run allocates (tests/planner). What surprises:
 
-* bf16 at stage 1 is `BF16_Optimizer`: whole fp32 gradient sums on every rank, the bf16 gradients beside them, and
-  an all-reduce through a flattened copy, on one rank, too.
+* bf16 at stage 1 is `BF16_Optimizer`: whole fp32 gradient sums on every rank. A bf16 gradient goes into them when it
+  is made, by way of a copy in fp32, and they are reduced where they are.
 * Stages 1 (fp32), 2 and 3 have a bucket of `reduce_bucket_size` elements, 500 million by default: 1 or 2 GB.
 * fp32 at stages 1 and 2 keeps the whole gradient of each parameter of which a part is this rank's.
 * Stage 3 puts its parameters together from a flat message, so that what is being fetched is there twice.
@@ -11,6 +11,7 @@ Read from its code, class by class, and each held against what a real run alloca
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +55,8 @@ class States:
     """Gradients that are reduced together."""
     reduction: float = 0.0
     """For a moment while a bucket is reduced, for each of its elements."""
+    added: float = 0.0
+    """For a moment while a parameter's gradient goes into the sums, for each of its elements, itself included."""
     reduced: float = 0.0
     """Gradients that are left when the backward pass is done."""
     gathered: float = 0.0
@@ -100,11 +103,9 @@ def _bf16_stage1(recipe: Recipe, spread: Spread, parameters: list[Parameter], si
         weights=2 * total,
         moments=_moments(recipe, held),
         master=4 * sum(held.values()),
-        gradients=(6 if spread.accumulation > 1 else 4) * total,
-        grown=0.0 if spread.accumulation > 1 else 2.0,
-        reduced=6 * total,
-        reduction=4.0,
-        bucket_elements=_flattened([sum(of) for of in sizes.values()]),
+        gradients=4 * total,
+        added=6.0,
+        reduced=4 * total,
         step=_muon(recipe, spread, parameters, held["matrix"]),
     )
 
@@ -167,19 +168,27 @@ def _moments(recipe: Recipe, held: dict[str, int]) -> float:
 
 
 def _muon(recipe: Recipe, spread: Spread, parameters: list[Parameter], held: int) -> float:
-    """While directions go back to their places: those of this rank's part (fp32), the messages, and the matrices that
-    it owns, which stand twice where they are tall (in Newton-Schulz's precision). On a GPU batches need more."""
+    """Directions take the gradients' memory. What is sent there and back, of `held` elements, is in Newton-Schulz's
+    precision: the messages, and the full matrices put together from them. Of what is orthogonalised at once (on a
+    CPU one matrix, on a GPU all of a shape) there are four copies."""
     config = recipe.optimizer
     if config.kind != "muon":
         return 0.0
     size = 2 if config.newton_schulz_dtype == "bf16" else 4
-    owned = heaviest_owner(parameters, spread.world, config.newton_schulz_steps).elements
-    messages = held if spread.world == 1 else 2 * held
-    tall = sum(p.numel for p in parameters if p.group == "matrix" and p.shape[0] > p.shape[1])
-    tall_share = tall / max(1, sum(p.numel for p in parameters if p.group == "matrix"))
-    returning = 4 * held + size * (messages + owned * (1 + tall_share))
-    iterating = 4 * held + size * 4 * owned if spread.gpu else 0
-    return max(returning, iterating)
+    shapes = heaviest_owner(parameters, spread.world, config.newton_schulz_steps).shapes
+    at_once = [math.prod(shape) * (shapes.count(shape) if spread.gpu else 1) for shape in shapes]
+    sent = _sent(recipe, spread, parameters, held)
+    return size * (3.0 * sent + 4.0 * max(at_once, default=0))
+
+
+def _sent(recipe: Recipe, spread: Spread, parameters: list[Parameter], held: int) -> float:
+    """Of the elements of matrices on a rank, those that do not lie whole on their owners: at stages 1 and 2 without
+    tensor parallelism what a border between partitions cuts, at most one matrix at each end; else all."""
+    if spread.world == 1:
+        return 0.0
+    matrices = [p.numel for p in parameters if p.group == "matrix"]
+    cut = spread.tp == 1 and recipe.parallel.zero_stage in (1, 2)
+    return min(float(held), 2.0 * max(matrices)) if cut else float(held)
 
 
 def _partition(numel: int, replicas: int) -> int:

@@ -1,15 +1,16 @@
 """Brings full tensors together on one rank each, from pieces that lie on many, and takes them back.
 
-* Each tensor has an owner among all ranks: one that holds much of it already, as long as the load is even. Ranks send
-  their pieces to the owners and get them back by one all-to-all.
+* Each tensor has an owner among all ranks: one that holds much of it already, as long as the load is even.
+* What lies whole on its owner stays where it is (`in_place`). Of all others ranks send their pieces to the owners and
+  get them back by one all-to-all (`gather`, `scatter`).
 * Works for any mix of tensor parallelism and ZeRO, since it looks at nothing but the pieces.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -81,6 +82,9 @@ class Exchange:
         costs = {name: cost(shard.global_shape) for name, shard in self.shards.items()}
         self.owners = assign(costs, {} if replicated else held, self.world)
         self.owned = [name for name in self.shards if self.owners[name] == self.rank]
+        runs = Counter(route.name for route in everything)
+        self._whole = {route.name: route for route in everything if runs[route.name] == 1 and self._is_whole(route)}
+        self._gaps = list(_gaps(pieces))
 
         def is_source(route: _Route) -> bool:
             """Of several ranks that hold the same run, the one in the owner's own replica sends it."""
@@ -90,15 +94,37 @@ class Exchange:
             split = self.shards[route.name].dim is not None
             return (split or same_tensor_rank) and (same_data_rank or not replicated)
 
-        self._in = self._messages([route for route in everything if is_source(route)])
-        self._out = self._messages(everything)
+        others = [route for route in everything if route.name not in self._whole]
+        self._in = self._messages([route for route in others if is_source(route)])
+        self._out = self._messages(others)
+
+    def in_place(self, flats: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The full tensors that this rank owns and alone holds, by canonical name, as views of its flat tensors."""
+        own = {name: route for name, route in self._whole.items() if route.holder == self.rank}
+        return {
+            name: flats[r.tensor]
+            .view(-1)[r.flat_start : r.flat_start + r.length]
+            .view(self.shards[name].global_shape)
+            for name, r in own.items()
+        }
+
+    def full(self, flats: Sequence[torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+        """All full tensors that this rank owns, by canonical name, as copies."""
+        own = {name: view.to(self.device, dtype, copy=True) for name, view in self.in_place(flats).items()}
+        return self.gather(flats, dtype) | own
+
+    def clear_gaps(self, flats: Sequence[torch.Tensor]) -> None:
+        """Zeros what no piece covers."""
+        for tensor, start, end in self._gaps:
+            flats[tensor].view(-1)[start:end].zero_()
 
     def gather(self, flats: Sequence[torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
-        """The full tensors that this rank owns, by canonical name, from all ranks' flat tensors."""
+        """The other full tensors that this rank owns, by canonical name, from all ranks' flat tensors."""
         plan = self._in
-        runs = [flats[r.tensor].reshape(-1)[r.flat_start : r.flat_start + r.length] for r in plan.held]
+        runs = [_held(flats, route) for route in plan.held]
         message = self._send(_message(runs, dtype, self.device), plan.held_sizes, plan.owned_sizes)
-        staging = {name: message.new_zeros(self._staged_numel(name)) for name in self.owned}
+        owned = [name for name in self.owned if name not in self._whole]
+        staging = {name: message.new_zeros(self._staged_numel(name)) for name in owned}
         position = 0
         for route in plan.owned:
             self._run(staging, route).copy_(message[position : position + route.length])
@@ -106,16 +132,21 @@ class Exchange:
         return {name: self._assemble(name, flat) for name, flat in staging.items()}
 
     def scatter(self, full: dict[str, torch.Tensor], flats: Sequence[torch.Tensor], dtype: torch.dtype) -> None:
-        """Writes the owners' full tensors into all ranks' flat tensors, every copy of a piece alike."""
+        """Writes such full tensors of the owners into all ranks' flat tensors, every copy of a piece alike."""
         plan = self._out
         staging = {name: self._take_apart(name, tensor) for name, tensor in full.items()}
         runs = [self._run(staging, route) for route in plan.owned]
         message = self._send(_message(runs, dtype, self.device), plan.owned_sizes, plan.held_sizes)
         position = 0
         for route in plan.held:
-            run = flats[route.tensor].view(-1)[route.flat_start : route.flat_start + route.length]
-            run.copy_(message[position : position + route.length])
+            _held(flats, route).copy_(message[position : position + route.length])
             position += route.length
+
+    def _is_whole(self, route: _Route) -> bool:
+        """Whether that run is a full tensor, on its owner."""
+        shard = self.shards[route.name]
+        full = shard.local_shape == shard.global_shape and route.length == math.prod(shard.global_shape)
+        return full and route.holder == self.owners[route.name]
 
     def _messages(self, routes: Iterable[_Route]) -> _Messages:
         held: dict[int, list[_Route]] = defaultdict(list)
@@ -165,6 +196,22 @@ class Exchange:
             return _padded(full, 0, shard.local_shape[0]).reshape(-1)
         whole = _padded(full, shard.dim, shard.local_shape[shard.dim] * self.parts)
         return torch.stack(whole.chunk(self.parts, dim=shard.dim)).view(-1)
+
+
+def _held(flats: Sequence[torch.Tensor], route: _Route) -> torch.Tensor:
+    """The run in its holder's flat tensor, a view."""
+    return flats[route.tensor].view(-1)[route.flat_start : route.flat_start + route.length]
+
+
+def _gaps(pieces: Sequence[Iterable[Piece]]) -> Iterator[tuple[int, int, int | None]]:
+    """(tensor, start, end) of the runs that no piece covers; None: to the tensor's end."""
+    for tensor, held in enumerate(pieces):
+        end = 0
+        for piece in sorted(held, key=lambda p: p.flat_start):
+            if piece.flat_start > end:
+                yield tensor, end, piece.flat_start
+            end = piece.flat_start + piece.length
+        yield tensor, end, None
 
 
 def _padded(tensor: torch.Tensor, dim: int, size: int) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -109,6 +109,9 @@ class Engine:
                 )
         except ValidationError as error:
             raise _refused(error) from None
+        if hasattr(engine.optimizer, "fp32_groups_gradients_flat"):
+            # bf16 at stage 1: sums are flat already. Each is reduced where it is, not copied to a bucket and back.
+            engine.allreduce_gradients = partial(engine.allreduce_gradients, bucket_size=0)
         return engine
 
     @property
@@ -226,7 +229,8 @@ def deepspeed_config(recipe: Recipe, groups: ParallelGroups) -> dict[str, Any]:
         "zero_allow_untested_optimizer": True,  # "untested" is every optimizer that is not DeepSpeed's own
         "zero_force_ds_cpu_optimizer": False,  # nor does offloading need DeepSpeed's own
         # Norms that are not finite are refused here; to look for them in between is one more wait for the device.
-        "bf16": {"enabled": train.dtype == "bf16", "check_grad_overflow": False},
+        # A parameter's gradient goes into the fp32 sums at once, and is not kept beside them.
+        "bf16": {"enabled": train.dtype == "bf16", "check_grad_overflow": False, "immediate_grad_update": True},
         "data_types": {"grad_accum_dtype": "fp32"},
         "communication_data_type": "fp32",
         "steps_per_print": None,

@@ -72,18 +72,17 @@ def muon_directions(gradients: Sequence[torch.Tensor], exchange: Exchange, steps
     Called by all ranks together. On a GPU matrices of one shape are taken as one batch; on a CPU products of a batch
     are slower than one by one, in bf16 several times.
     """
-    matrices = exchange.gather(gradients, dtype)
+    exchange.clear_gaps(gradients)
+    sent = exchange.gather(gradients, dtype)
+    matrices = exchange.in_place(gradients) | sent
     by_shape: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for name, matrix in matrices.items():
         by_shape[tuple(matrix.shape)].append(name)
     for (rows, cols), names in by_shape.items():
         scale = math.sqrt(max(1.0, rows / cols))
-        if matrices[names[0]].device.type == "cpu":
-            for name in names:
-                matrices[name] = orthogonalize(matrices[name], steps).mul_(scale)
-        else:
-            batch = orthogonalize(torch.stack([matrices[name] for name in names]), steps)
-            matrices.update(zip(names, batch.mul_(scale), strict=True))
-    for gradient in gradients:
-        gradient.zero_()  # what is no matrix's stays as it is
-    exchange.scatter(matrices, gradients, dtype)
+        for batch in [[name] for name in names] if exchange.device.type == "cpu" else [names]:
+            each = [matrices[name].to(exchange.device, dtype) for name in batch]
+            found = orthogonalize(each[0] if len(batch) == 1 else torch.stack(each), steps).mul_(scale)
+            for name, direction in zip(batch, [found] if len(batch) == 1 else found, strict=True):
+                matrices[name].copy_(direction)
+    exchange.scatter(sent, gradients, dtype)

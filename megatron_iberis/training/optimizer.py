@@ -112,7 +112,7 @@ class IberisOptimizer(torch.optim.Optimizer):
             if not state:
                 state["momentum"] = torch.zeros_like(p)
             buffer = state["momentum"].lerp_(gradient, 1.0 - momentum)
-            directions.append(gradient.lerp(buffer, momentum))  # Nesterov
+            directions.append(gradient.lerp_(buffer, momentum))  # Nesterov, in the gradient's own memory
         muon_directions(
             directions,
             self._training_state.exchange(tensors, cost),

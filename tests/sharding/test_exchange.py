@@ -109,18 +109,27 @@ def round_trip(seed: int, parts: int, replicated: bool, dtype: torch.dtype) -> d
     for run, values in runs_and(local):
         run.copy_(values)
     exchange = Exchange(pieces, shards, groups, replicated, lambda shape: float(math.prod(shape)))
-    for name, tensor in exchange.gather(flats, dtype).items():
-        assert torch.equal(tensor, wanted[name].to(dtype)), name
+    here, sent = exchange.in_place(flats), exchange.gather(flats, dtype)
+    assert sorted([*here, *sent]) == exchange.owned
+    for name, tensor in (here | sent).items():
+        assert torch.equal(tensor.to(dtype), wanted[name].to(dtype)), name
 
     changed = {name: 2 * tensor + 1 for name, tensor in wanted.items()}
-    exchange.scatter({name: changed[name] for name in exchange.owned}, flats, dtype)
+    for name, view in here.items():
+        view.copy_(changed[name].to(dtype))
+    exchange.scatter({name: changed[name] for name in sent}, flats, dtype)
     after = {name: part(spec, changed[name], groups.tp_rank, parts) for name, spec in tensors.items()}
     for run, values in runs_and(after):
         assert torch.equal(run, values.to(dtype).float())
     for flat, gap in zip(flats, gaps, strict=True):
         assert (flat[gap] == -1.0).all(), "what no piece covers is left alone"
+    exchange.clear_gaps(flats)
+    for run, values in runs_and(after):
+        assert torch.equal(run, values.to(dtype).float())
+    for flat, gap in zip(flats, gaps, strict=True):
+        assert (flat[gap] == 0.0).all()
     sizes = {name: math.prod(spec.shape) for name, spec in tensors.items()}
-    return {"owners": exchange.owners, "owned": exchange.owned, "sizes": sizes}
+    return {"owners": exchange.owners, "owned": exchange.owned, "sizes": sizes, "here": sorted(here)}
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
@@ -143,6 +152,30 @@ def test_gather_and_scatter_for_any_cut(
 def test_one_process_needs_no_messages(one_rank: Ranks, seed: int) -> None:
     found = one_rank(round_trip, seed, 1, False, torch.float32)[0]
     assert sorted(found["owned"]) == sorted(found["sizes"])
+
+
+def whole_on_their_ranks(count: int) -> list[list[str]]:
+    """Runs on a rank: what is in place of equal tensors strung together and cut into one run a rank, as ZeRO does."""
+    groups, size = groups_of(1), 12
+    shards = {
+        name: Shard("matrix", (3, 4), (3, 4), None, 0, name, torch.nn.Parameter(torch.zeros(3, 4)))
+        for name in (f"t{number}" for number in range(count))
+    }
+    first = groups.dp_rank * count * size // 2
+    pieces = []
+    for number, name in enumerate(shards):
+        begin, end = max(number * size, first), min((number + 1) * size, first + count * size // 2)
+        if begin < end:
+            pieces.append(Piece(name, begin - number * size, end - begin, begin - first))
+    exchange = Exchange([pieces], shards, groups, False, lambda shape: float(math.prod(shape)))
+    flat = torch.arange(count * size // 2, dtype=torch.float32)
+    return [sorted(exchange.in_place([flat])), sorted(exchange.gather([flat], torch.float32))]
+
+
+def test_only_what_a_border_cuts_is_sent(two_ranks: Ranks) -> None:
+    (here, sent), (here_too, sent_too) = two_ranks(whole_on_their_ranks, 21)
+    names = [f"t{number}" for number in range(21)]
+    assert (here, sent + sent_too, here_too) == (sorted(names[:10]), names[10:11], sorted(names[11:]))
 
 
 @given(
