@@ -30,10 +30,11 @@ from megatron_iberis.model.initialization import build_model
 from megatron_iberis.parallel.node import cores_of_this_node
 from megatron_iberis.planner.layers import Case, Stages, alone, cast, kinds_of, parts_of, stand_in_groups
 from megatron_iberis.planner.links import Wires
-from megatron_iberis.planner.parameters import heaviest_owner, parameters_of
+from megatron_iberis.planner.parameters import heaviest_owner, parameters_of, precision
 from megatron_iberis.planner.step_time import Rates
 from megatron_iberis.planner.work import Part, Shape, Work
 from megatron_iberis.storage.atomic import write_atomic
+from megatron_iberis.training.newton_schulz import products
 
 LONGEST_SIDE = 16384
 """Products of longer sides run at the same rate."""
@@ -182,9 +183,9 @@ def _shapes(recipe: Recipe, work: Work) -> list[Shape]:
     """Those that take a hundredth of all, and Newton-Schulz's."""
     shapes = {shape for shape, _ in work.products if 2.0 * shape[0] * shape[1] * shape[2] > 1e-4 * work.product_flops}
     if recipe.optimizer.kind == "muon":
-        for rows, cols in set(heaviest_owner(parameters_of(recipe.model, 1), 1, 5).shapes):
-            n, m = min(rows, cols), max(rows, cols)
-            shapes |= {(n, n, m), (n, n, n), (n, m, n)}
+        for shape in set(heaviest_owner(parameters_of(recipe.model, 1), 1, recipe.optimizer).shapes):
+            steps = recipe.optimizer.newton_schulz_steps
+            shapes |= {product for product, _ in products(shape, steps, precision(recipe.optimizer))}
     return sorted({(min(m, LONGEST_SIDE), min(n, LONGEST_SIDE), min(k, LONGEST_SIDE)) for m, n, k in shapes})
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
-from megatron_iberis.config import ModelConfig
+import torch
+
+from megatron_iberis.config import ModelConfig, OptimizerConfig
+from megatron_iberis.training.newton_schulz import flops
 
 GROUPS = ("matrix", "embedding", "unembedding", "convolution")
 """The optimizer's parameter groups, in its order."""
@@ -55,12 +59,6 @@ def parameters_of(model: ModelConfig, tp: int) -> list[Parameter]:
     return [*found, Parameter("unembedding", (model.vocab_size, e), vocabulary * e, "head")]
 
 
-def newton_schulz_flops(shape: tuple[int, ...], steps: int) -> float:
-    """Of orthogonalising a matrix: each step is two products of [n, m] x [m, n] and one of [n, n] x [n, n]."""
-    n, m = min(shape), max(shape)
-    return steps * (4.0 * m * n * n + 2.0 * n**3)
-
-
 @dataclass(frozen=True)
 class Owner:
     """The matrices that a rank orthogonalises."""
@@ -73,15 +71,21 @@ class Owner:
         return sum(map(math.prod, self.shapes))
 
 
-def heaviest_owner(parameters: list[Parameter], world: int, steps: int) -> Owner:
+def heaviest_owner(parameters: list[Parameter], world: int, optimizer: OptimizerConfig) -> Owner:
     """Muon's matrices go whole to owners, the dearest first, always to the least loaded of `world` ranks: the rank
     that has most to do."""
+    cost = partial(flops, steps=optimizer.newton_schulz_steps, dtype=precision(optimizer))
     matrices = [p.shape for p in parameters if p.group == "matrix"]
     owned: list[list[tuple[int, ...]]] = [[] for _ in range(min(world, len(matrices)))]
     loads = [0.0] * len(owned)
-    for shape in sorted(matrices, key=lambda shape: -newton_schulz_flops(shape, steps)):
+    for shape in sorted(matrices, key=cost, reverse=True):
         owner = loads.index(min(loads))
-        loads[owner] += newton_schulz_flops(shape, steps)
+        loads[owner] += cost(shape)
         owned[owner].append(shape)
     most = loads.index(max(loads))
     return Owner(tuple(owned[most]), loads[most])
+
+
+def precision(optimizer: OptimizerConfig) -> torch.dtype:
+    """Of Newton-Schulz."""
+    return torch.bfloat16 if optimizer.newton_schulz_dtype == "bf16" else torch.float32

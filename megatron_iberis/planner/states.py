@@ -175,7 +175,7 @@ def _muon(recipe: Recipe, spread: Spread, parameters: list[Parameter], held: int
     if config.kind != "muon":
         return 0.0
     size = 2 if config.newton_schulz_dtype == "bf16" else 4
-    shapes = heaviest_owner(parameters, spread.world, config.newton_schulz_steps).shapes
+    shapes = heaviest_owner(parameters, spread.world, config).shapes
     at_once = [math.prod(shape) * (shapes.count(shape) if spread.gpu else 1) for shape in shapes]
     sent = _sent(recipe, spread, parameters, held)
     return size * (3.0 * sent + 4.0 * max(at_once, default=0))

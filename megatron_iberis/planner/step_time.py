@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from megatron_iberis.config import Recipe
 from megatron_iberis.planner.layouts import Layout
 from megatron_iberis.planner.links import Traffic, Wires, traffic_of
-from megatron_iberis.planner.parameters import heaviest_owner, parameters_of
+from megatron_iberis.planner.parameters import heaviest_owner, parameters_of, precision
 from megatron_iberis.planner.work import Part, Parts, Shape, Work
+from megatron_iberis.training.newton_schulz import products
 
 UNCALIBRATED = (0.75, 1.5)
 CALIBRATED = (0.8, 1.25)
@@ -134,11 +135,10 @@ def optimizer_seconds(recipe: Recipe, layout: Layout, rates: Rates) -> float:
     work = Work(bytes=64 * held["muon"] + 28 * held["adamw"] + _copies(layout) * total)
     if muon:
         size = 2 if config.newton_schulz_dtype == "bf16" else 4
-        for rows, cols in heaviest_owner(parameters, layout.world, config.newton_schulz_steps).shapes:
-            n, m = min(rows, cols), max(rows, cols)
-            steps = config.newton_schulz_steps
-            work.products += [((n, n, m), steps), ((n, n, n), steps), ((n, m, n), steps)]
-            work.bytes += steps * size * 6.0 * (n * m + n * n)
+        for shape in heaviest_owner(parameters, layout.world, config).shapes:
+            for (m, n, k), count in products(shape, config.newton_schulz_steps, precision(config)):
+                work.products.append(((m, n, k), count))
+                work.bytes += count * size * 3.0 * m * n
     return rates.seconds(work)
 
 
@@ -149,7 +149,7 @@ def _copies(layout: Layout) -> float:
     if layout.zero_stage == 0:
         return 12 * (times - 1) + 16 + 12
     if layout.zero_stage == 1:
-        return 12 * times + 32 + 6 / replicas
+        return 18 * times + 24 + 6 / replicas
     if layout.zero_stage == 2:
         return 24 * times + 20 / replicas
     return (24 + (8 if replicas > 1 else 0)) * times + 20 / replicas

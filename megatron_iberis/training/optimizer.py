@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +22,8 @@ from torch.optim.adamw import adamw
 from megatron_iberis.config import OptimizerConfig
 from megatron_iberis.model.parameters import Kind, Shard
 from megatron_iberis.sharding.state import ADAMW, MUON, TrainingState, muon_for_matrices
-from megatron_iberis.training.muon import cost, muon_directions
+from megatron_iberis.training.muon import muon_directions
+from megatron_iberis.training.newton_schulz import flops
 
 
 class IberisOptimizer(torch.optim.Optimizer):
@@ -53,6 +55,8 @@ class IberisOptimizer(torch.optim.Optimizer):
         self._groups = list(self.param_groups)
         self.should_step: Callable[[], bool] = lambda: True
         """Asked when DeepSpeed has reduced: False leaves weights and state exactly as they are."""
+        self._precision = torch.bfloat16 if config.newton_schulz_dtype == "bf16" else torch.float32
+        self._cost = partial(flops, steps=config.newton_schulz_steps, dtype=self._precision)
         self._training_state: TrainingState | None = None
         self._raw_norm: Callable[[], torch.Tensor] | None = None
 
@@ -104,8 +108,7 @@ class IberisOptimizer(torch.optim.Optimizer):
     def _muon(self, group: dict[str, Any]) -> None:
         assert self._training_state, "bind() comes before the first step"
         tensors: list[torch.Tensor] = group["params"]
-        momentum, dtype = group["momentum"], self.config.newton_schulz_dtype
-        directions = []
+        momentum, directions = group["momentum"], []
         for p in tensors:
             gradient = torch.zeros_like(p) if p.grad is None else p.grad
             state = self.state[p]
@@ -115,9 +118,9 @@ class IberisOptimizer(torch.optim.Optimizer):
             directions.append(gradient.lerp_(buffer, momentum))  # Nesterov, in the gradient's own memory
         muon_directions(
             directions,
-            self._training_state.exchange(tensors, cost),
+            self._training_state.exchange(tensors, self._cost),
             self.config.newton_schulz_steps,
-            torch.bfloat16 if dtype == "bf16" else torch.float32,
+            self._precision,
         )
         for p, direction in zip(tensors, directions, strict=True):
             p.add_(direction, alpha=-group["lr"])

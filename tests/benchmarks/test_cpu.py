@@ -26,7 +26,7 @@ from benchmarks.cpu.shapes import Scale, Shape, full
 from benchmarks.cpu.upstream import UpstreamTraining, newton_schulz
 from megatron_iberis.config import ModelConfig, OptimizerConfig
 from megatron_iberis.errors import InputError
-from megatron_iberis.training.muon import orthogonalize
+from megatron_iberis.training.newton_schulz import orthogonalize
 from tests.support import golden_runs
 from tests.support.golden_cases import GOLDEN, tensors
 

@@ -20,7 +20,7 @@ from megatron_iberis.model.documents import Documents
 from megatron_iberis.model.initialization import build_model
 from megatron_iberis.model.reference import ReferenceIberis
 from megatron_iberis.model.rotary import RotaryTable
-from megatron_iberis.training.muon import orthogonalize
+from megatron_iberis.training.newton_schulz import orthogonalize
 from tests.support.ranks import Ranks, groups_of
 from tests.support.small_engines import MODEL
 

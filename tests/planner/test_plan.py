@@ -18,7 +18,7 @@ from megatron_iberis.planner.calibration import Calibration, load_calibration, s
 from megatron_iberis.planner.in_run import PlanCheck
 from megatron_iberis.planner.layouts import Layout, layouts_of, own_layout, recipe_at
 from megatron_iberis.planner.links import Group, Sent, Wires, groups_of
-from megatron_iberis.planner.parameters import heaviest_owner, newton_schulz_flops, parameters_of
+from megatron_iberis.planner.parameters import heaviest_owner, parameters_of
 from megatron_iberis.planner.plan import make_plan, table_rates
 from megatron_iberis.planner.report import lines
 from megatron_iberis.planner.step_time import Rates
@@ -132,12 +132,16 @@ def test_groups_sit_where_the_ranks_are_placed() -> None:
 
 
 def test_owners_of_matrices_share_the_work_of_newton_schulz() -> None:
-    assert newton_schulz_flops((3, 2), 5) == 5 * (4 * 3 * 2 * 2 + 2 * 2**3)
-    parameters = parameters_of(load_recipe("d20").model, 1)
-    whole = heaviest_owner(parameters, 1, 5)
-    assert whole.flops == pytest.approx(11.8e12, rel=0.02)  # 67 square matrices and 40 of the MLP
-    assert heaviest_owner(parameters, 8, 5).flops == pytest.approx(whole.flops / 8, rel=0.1)
-    assert len(heaviest_owner(parameters, 512, 5).shapes) == 1
+    recipe = load_recipe("d20")
+    parameters = parameters_of(recipe.model, 1)
+    in_fp32 = replace(recipe.optimizer, newton_schulz_dtype="fp32")
+    assert heaviest_owner(parameters, 1, in_fp32).flops == pytest.approx(
+        11.8e12, rel=0.02
+    )  # 67 square, 40 of the MLP
+    whole = heaviest_owner(parameters, 1, recipe.optimizer)
+    assert whole.flops == pytest.approx(9.4e12, rel=0.02)  # those of the MLP by their Gram matrices
+    assert heaviest_owner(parameters, 8, recipe.optimizer).flops == pytest.approx(whole.flops / 8, rel=0.1)
+    assert len(heaviest_owner(parameters, 512, recipe.optimizer).shapes) == 1
 
 
 def test_critical_batch_is_kaplans() -> None:
