@@ -25,15 +25,13 @@ _BLOCKS = 512
 def orthogonalize(matrices: torch.Tensor, steps: int) -> torch.Tensor:
     """The nearest semi-orthogonal matrices, roughly: `steps` of Newton-Schulz. [..., rows, cols] -> the same.
 
-    A tall matrix is taken by its transpose. Singular values end up in about [0.7, 1.2]. The precision is that of the
-    input; an all-zero matrix stays zero.
+    A tall matrix is multiplied from the right, with G = x^T x. Singular values end up in about [0.7, 1.2]. The
+    precision is that of the input; an all-zero matrix stays zero.
     """
-    tall = matrices.shape[-2] > matrices.shape[-1]
-    x = matrices.mT if tall else matrices
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    x = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for count in _rounds(tuple(x.shape[-2:]), steps, x.dtype):
         x = _steps(x, count)
-    return x.mT if tall else x
+    return x
 
 
 def flops(shape: tuple[int, ...], steps: int, dtype: torch.dtype) -> float:
@@ -44,7 +42,7 @@ def flops(shape: tuple[int, ...], steps: int, dtype: torch.dtype) -> float:
 def products(shape: tuple[int, ...], steps: int, dtype: torch.dtype) -> list[tuple[tuple[int, int, int], int]]:
     """What it takes: m, n, k of products [m, k] x [k, n], and how often each is done."""
     short, long = sorted(shape)
-    rounds = list(_rounds((short, long), steps, dtype))
+    rounds = list(_rounds(shape, steps, dtype))
     square = sum(count + 3 * (count - 1) for count in rounds)
     return [
         ((short, short, long), len(rounds)),
@@ -54,8 +52,8 @@ def products(shape: tuple[int, ...], steps: int, dtype: torch.dtype) -> list[tup
 
 
 def _rounds(shape: tuple[int, ...], steps: int, dtype: torch.dtype) -> Iterator[int]:
-    """How many steps go through each Gram matrix of a wide x."""
-    by_gram = dtype == torch.bfloat16 and shape[1] >= LONG * shape[0]
+    """How many steps go through each Gram matrix."""
+    by_gram = dtype == torch.bfloat16 and max(shape) >= LONG * min(shape)
     most = FIRST_ROUND if by_gram else 1
     while steps > 0:
         yield min(most, steps)
@@ -66,7 +64,8 @@ def _rounds(shape: tuple[int, ...], steps: int, dtype: torch.dtype) -> Iterator[
 def _steps(x: torch.Tensor, count: int) -> torch.Tensor:
     """So many steps: x is multiplied by all their polynomials at once, whose product is scale I + rest."""
     a, b, c = COEFFICIENTS
-    gram, rest, scale = _square(x), None, 1.0
+    tall = x.shape[-2] > x.shape[-1]
+    gram, rest, scale = _square(x.mT if tall else x), None, 1.0
     for step in range(count):
         q = _polynomial(gram, b, c)  # P = a I + q
         rest = q if rest is None else _product(q, rest, rest, a).add_(q, alpha=scale)
@@ -74,7 +73,8 @@ def _steps(x: torch.Tensor, count: int) -> torch.Tensor:
         if step + 1 < count:
             half = _product(q, gram, gram, a)  # P G
             gram = _product(half, q, half, a)  # P G P
-    return x if rest is None else _product(rest, x, x, scale)
+    assert rest is not None
+    return _product(x, rest, x, scale) if tall else _product(rest, x, x, scale)
 
 
 def _product(

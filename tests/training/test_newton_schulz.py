@@ -51,8 +51,9 @@ def test_keeps_the_singular_vectors_and_brings_the_values_near_one(shape: tuple[
     assert (inner - torch.diag(values)).abs().max() < 1e-4
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.03)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.06)])
 def test_tall_is_the_transpose_of_wide(dtype: torch.dtype, tolerance: float) -> None:
+    """Up to rounding: products are taken from the other side."""
     wide = random(3, 8, 24).to(dtype)
     tall = orthogonalize(wide.mT.contiguous(), 5)
     assert tall.dtype == dtype
