@@ -3,7 +3,7 @@
 # make test-full   the rest: every combination of layouts, rare ways to be stopped          make test-all   both
 # make test-native   the C++ part under the address and undefined-behaviour sanitizers
 # make lint   ruff and mypy          make format   ruff's formatting
-# make check-gpu   on a machine with a GPU, at most 8 minutes: right, and how fast      make wheels   for one without a network
+# make check-gpu   on a machine with a GPU, at most 8 minutes: right, and how fast (bench-gpu: the same)      make wheels   for one without a network
 # make bench  training speed on this machine's CPU beside plain PyTorch, one table, in under 10 minutes (BENCH="--output FILE" ...)
 # make clean  removes .venv, build products and the demo
 #
@@ -20,7 +20,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 # and one lock file left by a killed start would make all of them wait for ever.
 export TORCH_EXTENSIONS_DIR := $(abspath $(VENV))/torch_extensions
 
-.PHONY: demo test test-full test-all test-native check-gpu bench wheels lint format clean
+.PHONY: demo test test-full test-all test-native check-gpu bench-gpu bench wheels lint format clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m examples.demo $(DATA)
@@ -47,7 +47,7 @@ test-native: $(VENV)/installed-dev
 	  $(abspath $(BIN))/python -m pytest -p no:cacheprovider tests/data tests/tokenizer/test_same_ids.py tests/kernels/test_int8_linear.py \
 	  tests/kernels/test_softcap_pass.py tests/kernels/test_mixing.py
 
-check-gpu: $(VENV)/installed
+check-gpu bench-gpu: $(VENV)/installed
 	$(BIN)/python -m benchmarks.gpu
 
 bench: $(VENV)/installed

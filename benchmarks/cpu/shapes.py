@@ -46,7 +46,7 @@ class Scale:
     warm_up: int = 3
     loss_rounds: int = 31
     """A difference of two times is measured, so more of them."""
-    large_rounds: int = 2
+    large_rounds: int = 3
     large_warm_up: int = 1
     memory_steps: int = 3
     large_needs: float = 16e9

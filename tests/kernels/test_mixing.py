@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from megatron_iberis import _C
 from megatron_iberis.kernels.short_convolution import gated_short_convolution, native, portable
+from megatron_iberis.planner.tracing import Tracer
 
 CASES = [  # T, K, heads, size, what precedes, documents
     pytest.param(70, 3, 3, 8, False, False, id="two-tiles"),
@@ -134,3 +136,28 @@ def test_wrong_arguments_are_told() -> None:
         gated_short_convolution(x, alpha, a, b, weight, torch.zeros(1, 2, 16))
     with pytest.raises(ValueError, match=r"positions \[T, B\]"):
         gated_short_convolution(x, alpha, a, b, weight, positions=torch.zeros(4, 3, dtype=torch.int64))
+
+
+WIDTH, HEADS, TAPS = 1280, 10, 3  # d20's
+TIME = 2048
+
+
+def wide_tensors_moved(function: Any, steps_of_a_tile: int) -> tuple[float, float]:
+    """How many tensors [T, B, E] in bf16 forward and backward read and write, by what their operators are given and
+    give; and the taps' gradient, of which each tile writes a part in fp32 that is read once."""
+    shapes = [(TIME, 1, WIDTH), (TIME, 1, HEADS), (TIME, 1, WIDTH // HEADS), (TIME, 1, WIDTH), (WIDTH, 1, TAPS)]
+    with FakeTensorMode():
+        tensors = [torch.empty(shape, dtype=torch.bfloat16, requires_grad=True) for shape in shapes]
+        with Tracer(tensors) as tracer:
+            y = function(*tensors, None, None)
+            forward = tracer.work.bytes
+            torch.autograd.grad(y, tensors, torch.empty_like(y))
+    parts = 2 * 4 * TAPS * WIDTH * -(-TIME // steps_of_a_tile)
+    wide = 2 * TIME * WIDTH
+    return forward / wide, (tracer.work.bytes - forward + parts) / wide
+
+
+def test_at_most_three_and_a_half_wide_tensors_are_moved_forward_and_seven_backward() -> None:
+    forward, backward = wide_tensors_moved(native.gated_short_convolution, _C.mixing_tile_steps())
+    assert 3 < forward < 3.5
+    assert 5 < backward < 7

@@ -10,7 +10,7 @@ import torch
 
 from megatron_iberis.kernels.linear_cross_entropy import chunked, reference
 from megatron_iberis.kernels.short_convolution import portable
-from tests.kernels.test_mixing import inputs, ring, value_and_gradients
+from tests.kernels.test_mixing import HEADS, WIDTH, inputs, ring, value_and_gradients, wide_tensors_moved
 from tests.kernels.test_softcap_pass import RANGE, SOFTCAP, exact
 from tests.kernels.test_softcap_pass import inputs as logits_and_targets
 
@@ -104,3 +104,9 @@ def test_mixing_of_strided_inputs_and_of_a_neighbour_s_last_steps() -> None:
     found = value_and_gradients(ring(mixing), [*strided, tensors[4].float().to(DEVICE)], None)
     for got, want in zip(found, expected, strict=True):
         torch.testing.assert_close(got.cpu().double(), want, rtol=1e-5, atol=1e-5)
+
+
+def test_at_most_three_and_a_half_wide_tensors_are_moved_forward_and_seven_backward() -> None:
+    forward, backward = wide_tensors_moved(mixing.gated_short_convolution, mixing.TILE * HEADS // WIDTH)
+    assert 3 < forward < 3.5
+    assert 5 < backward < 7
