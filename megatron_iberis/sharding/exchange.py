@@ -100,13 +100,8 @@ class Exchange:
 
     def in_place(self, flats: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         """The full tensors that this rank owns and alone holds, by canonical name, as views of its flat tensors."""
-        own = {name: route for name, route in self._whole.items() if route.holder == self.rank}
-        return {
-            name: flats[r.tensor]
-            .view(-1)[r.flat_start : r.flat_start + r.length]
-            .view(self.shards[name].global_shape)
-            for name, r in own.items()
-        }
+        own = [route for route in self._whole.values() if route.holder == self.rank]
+        return {route.name: _held(flats, route).view(self.shards[route.name].global_shape) for route in own}
 
     def full(self, flats: Sequence[torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
         """All full tensors that this rank owns, by canonical name, as copies."""
