@@ -30,11 +30,11 @@ from megatron_iberis.model.initialization import build_model
 from megatron_iberis.parallel.node import cores_of_this_node
 from megatron_iberis.planner.layers import Case, Stages, alone, cast, kinds_of, parts_of, stand_in_groups
 from megatron_iberis.planner.links import Wires
-from megatron_iberis.planner.parameters import heaviest_owner, parameters_of, precision
+from megatron_iberis.planner.parameters import heaviest_owner, parameters_of
 from megatron_iberis.planner.step_time import Rates
 from megatron_iberis.planner.work import Part, Shape, Work
 from megatron_iberis.storage.atomic import write_atomic
-from megatron_iberis.training.newton_schulz import products
+from megatron_iberis.training.newton_schulz import precision, products
 
 LONGEST_SIDE = 16384
 """Products of longer sides run at the same rate."""

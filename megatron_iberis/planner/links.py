@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from megatron_iberis.config import Recipe
 from megatron_iberis.planner.layouts import Layout
 from megatron_iberis.planner.parameters import Parameter, parameters_of
-from megatron_iberis.planner.states import Spread
+from megatron_iberis.planner.states import Spread, sent_elements
 from megatron_iberis.planner.work import Work
 
 # How often each byte of a whole tensor passes a rank's link, over (size - 1) / size.
@@ -140,10 +140,10 @@ def _muon(
     """Pieces of gradients to the matrices' owners, and back; without ZeRO back to every replica."""
     size = 2 if recipe.optimizer.newton_schulz_dtype == "bf16" else 4
     matrices = sum(p.numel for p in parameters if p.group == "matrix")
-    replicas = 1 if layout.zero_stage == 0 else layout.dp * layout.cp
+    sent = sent_elements(recipe, spread_of(layout), parameters, matrices / (layout.dp * layout.cp))
     part = traffic.parts["muon"]
-    part.add(wires, "all_to_all", size * matrices / (layout.dp * layout.cp), world)
-    part.add(wires, "all_to_all", size * matrices / replicas, world)
+    part.add(wires, "all_to_all", size * sent, world)
+    part.add(wires, "all_to_all", size * (sent if layout.zero_stage else matrices), world)
 
 
 def spread_of(layout: Layout, gpu: bool = True) -> Spread:

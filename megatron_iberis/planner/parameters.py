@@ -6,10 +6,8 @@ import math
 from dataclasses import dataclass
 from functools import partial
 
-import torch
-
 from megatron_iberis.config import ModelConfig, OptimizerConfig
-from megatron_iberis.training.newton_schulz import flops
+from megatron_iberis.training.newton_schulz import flops, precision
 
 GROUPS = ("matrix", "embedding", "unembedding", "convolution")
 """The optimizer's parameter groups, in its order."""
@@ -84,8 +82,3 @@ def heaviest_owner(parameters: list[Parameter], world: int, optimizer: Optimizer
         owned[owner].append(shape)
     most = loads.index(max(loads))
     return Owner(tuple(owned[most]), loads[most])
-
-
-def precision(optimizer: OptimizerConfig) -> torch.dtype:
-    """Of Newton-Schulz."""
-    return torch.bfloat16 if optimizer.newton_schulz_dtype == "bf16" else torch.float32

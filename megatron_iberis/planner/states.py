@@ -177,18 +177,18 @@ def _muon(recipe: Recipe, spread: Spread, parameters: list[Parameter], held: int
     size = 2 if config.newton_schulz_dtype == "bf16" else 4
     shapes = heaviest_owner(parameters, spread.world, config).shapes
     at_once = [math.prod(shape) * (shapes.count(shape) if spread.gpu else 1) for shape in shapes]
-    sent = _sent(recipe, spread, parameters, held)
+    sent = sent_elements(recipe, spread, parameters, held)
     return size * (3.0 * sent + 4.0 * max(at_once, default=0))
 
 
-def _sent(recipe: Recipe, spread: Spread, parameters: list[Parameter], held: int) -> float:
-    """Of the elements of matrices on a rank, those that do not lie whole on their owners: at stages 1 and 2 without
+def sent_elements(recipe: Recipe, spread: Spread, parameters: list[Parameter], held: float) -> float:
+    """Of `held` elements of matrices on a rank those that do not lie whole on their owners: at stages 1 and 2 without
     tensor parallelism what a border between partitions cuts, at most one matrix at each end; else all."""
     if spread.world == 1:
         return 0.0
     matrices = [p.numel for p in parameters if p.group == "matrix"]
     cut = spread.tp == 1 and recipe.parallel.zero_stage in (1, 2)
-    return min(float(held), 2.0 * max(matrices)) if cut else float(held)
+    return min(held, 2.0 * max(matrices)) if cut else held
 
 
 def _partition(numel: int, replicas: int) -> int:

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from megatron_iberis.config import Recipe
 from megatron_iberis.planner.layouts import Layout
 from megatron_iberis.planner.links import Traffic, Wires, traffic_of
-from megatron_iberis.planner.parameters import heaviest_owner, parameters_of, precision
+from megatron_iberis.planner.parameters import heaviest_owner, parameters_of
 from megatron_iberis.planner.work import Part, Parts, Shape, Work
-from megatron_iberis.training.newton_schulz import products
+from megatron_iberis.training.newton_schulz import precision, products
 
 UNCALIBRATED = (0.75, 1.5)
 CALIBRATED = (0.8, 1.25)

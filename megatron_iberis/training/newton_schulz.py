@@ -13,6 +13,8 @@ from collections.abc import Iterator
 
 import torch
 
+from megatron_iberis.config import OptimizerConfig
+
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 LONG = 2
 """Columns a row from which several steps go through the Gram matrix: by so much more products of it pay."""
@@ -32,6 +34,11 @@ def orthogonalize(matrices: torch.Tensor, steps: int) -> torch.Tensor:
     for count in _rounds(tuple(x.shape[-2:]), steps, x.dtype):
         x = _steps(x, count)
     return x
+
+
+def precision(config: OptimizerConfig) -> torch.dtype:
+    """In which a run orthogonalises."""
+    return torch.bfloat16 if config.newton_schulz_dtype == "bf16" else torch.float32
 
 
 def flops(shape: tuple[int, ...], steps: int, dtype: torch.dtype) -> float:

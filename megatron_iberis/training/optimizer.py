@@ -23,7 +23,7 @@ from megatron_iberis.config import OptimizerConfig
 from megatron_iberis.model.parameters import Kind, Shard
 from megatron_iberis.sharding.state import ADAMW, MUON, TrainingState, muon_for_matrices
 from megatron_iberis.training.muon import muon_directions
-from megatron_iberis.training.newton_schulz import flops
+from megatron_iberis.training.newton_schulz import flops, precision
 
 
 class IberisOptimizer(torch.optim.Optimizer):
@@ -55,7 +55,7 @@ class IberisOptimizer(torch.optim.Optimizer):
         self._groups = list(self.param_groups)
         self.should_step: Callable[[], bool] = lambda: True
         """Asked when DeepSpeed has reduced: False leaves weights and state exactly as they are."""
-        self._precision = torch.bfloat16 if config.newton_schulz_dtype == "bf16" else torch.float32
+        self._precision = precision(config)
         self._cost = partial(flops, steps=config.newton_schulz_steps, dtype=self._precision)
         self._training_state: TrainingState | None = None
         self._raw_norm: Callable[[], torch.Tensor] | None = None
