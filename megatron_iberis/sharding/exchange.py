@@ -2,7 +2,7 @@
 
 * Each tensor has an owner among all ranks: one that holds much of it already, as long as the load is even.
 * What lies whole on its owner stays where it is (`in_place`). Of all others ranks send their pieces to the owners and
-  get them back by one all-to-all (`gather`, `scatter`).
+  get them back by one all-to-all (`gather_cut`, `scatter_cut`).
 * Works for any mix of tensor parallelism and ZeRO, since it looks at nothing but the pieces.
 """
 
@@ -103,18 +103,18 @@ class Exchange:
         own = [route for route in self._whole.values() if route.holder == self.rank]
         return {route.name: _held(flats, route).view(self.shards[route.name].global_shape) for route in own}
 
-    def full(self, flats: Sequence[torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
-        """All full tensors that this rank owns, by canonical name, as copies."""
+    def gather(self, flats: Sequence[torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+        """All full tensors that this rank owns, by canonical name, from all ranks' flat tensors, as copies."""
         own = {name: view.to(self.device, dtype, copy=True) for name, view in self.in_place(flats).items()}
-        return self.gather(flats, dtype) | own
+        return self.gather_cut(flats, dtype) | own
 
     def clear_gaps(self, flats: Sequence[torch.Tensor]) -> None:
         """Zeros what no piece covers."""
         for tensor, start, end in self._gaps:
             flats[tensor].view(-1)[start:end].zero_()
 
-    def gather(self, flats: Sequence[torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
-        """The other full tensors that this rank owns, by canonical name, from all ranks' flat tensors."""
+    def gather_cut(self, flats: Sequence[torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+        """Of them those that do not lie whole on this rank."""
         plan = self._in
         runs = [_held(flats, route) for route in plan.held]
         message = self._send(_message(runs, dtype, self.device), plan.held_sizes, plan.owned_sizes)
@@ -126,8 +126,8 @@ class Exchange:
             position += route.length
         return {name: self._assemble(name, flat) for name, flat in staging.items()}
 
-    def scatter(self, full: dict[str, torch.Tensor], flats: Sequence[torch.Tensor], dtype: torch.dtype) -> None:
-        """Writes such full tensors of the owners into all ranks' flat tensors, every copy of a piece alike."""
+    def scatter_cut(self, full: dict[str, torch.Tensor], flats: Sequence[torch.Tensor], dtype: torch.dtype) -> None:
+        """Writes these full tensors of the owners into all ranks' flat tensors, every copy of a piece alike."""
         plan = self._out
         staging = {name: self._take_apart(name, tensor) for name, tensor in full.items()}
         runs = [self._run(staging, route) for route in plan.owned]

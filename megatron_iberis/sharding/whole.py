@@ -12,7 +12,7 @@ def full_weights(state: TrainingState) -> dict[str, torch.Tensor]:
     """The whole model, fp32 by canonical name, on every rank; called by all ranks together."""
     tensors = [flat.tensor for flat in state.layout]
     exchange = state.exchange(tensors, _numel)
-    own = exchange.full([tensor.detach() for tensor in tensors], torch.float32)
+    own = exchange.gather([tensor.detach() for tensor in tensors], torch.float32)
     weights = {}
     for name, owner in exchange.owners.items():
         if owner == exchange.rank:

@@ -24,7 +24,7 @@ def muon_directions(gradients: Sequence[torch.Tensor], exchange: Exchange, steps
     are slower than one by one, in bf16 several times.
     """
     exchange.clear_gaps(gradients)
-    sent = exchange.gather(gradients, dtype)
+    sent = exchange.gather_cut(gradients, dtype)
     matrices = exchange.in_place(gradients) | sent
     by_shape: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for name, matrix in matrices.items():
@@ -36,4 +36,4 @@ def muon_directions(gradients: Sequence[torch.Tensor], exchange: Exchange, steps
             found = orthogonalize(each[0] if len(batch) == 1 else torch.stack(each), steps).mul_(scale)
             for name, direction in zip(batch, [found] if len(batch) == 1 else found, strict=True):
                 matrices[name].copy_(direction)
-    exchange.scatter(sent, gradients, dtype)
+    exchange.scatter_cut(sent, gradients, dtype)

@@ -109,15 +109,20 @@ def round_trip(seed: int, parts: int, replicated: bool, dtype: torch.dtype) -> d
     for run, values in runs_and(local):
         run.copy_(values)
     exchange = Exchange(pieces, shards, groups, replicated, lambda shape: float(math.prod(shape)))
-    here, sent = exchange.in_place(flats), exchange.gather(flats, dtype)
+    here, sent = exchange.in_place(flats), exchange.gather_cut(flats, dtype)
     assert sorted([*here, *sent]) == exchange.owned
     for name, tensor in (here | sent).items():
         assert torch.equal(tensor.to(dtype), wanted[name].to(dtype)), name
+    everything = exchange.gather(flats, dtype)
+    assert sorted(everything) == exchange.owned
+    for name, tensor in everything.items():
+        assert torch.equal(tensor, wanted[name].to(dtype)), name
+        assert name not in here or tensor.data_ptr() != here[name].data_ptr(), "a copy"
 
     changed = {name: 2 * tensor + 1 for name, tensor in wanted.items()}
     for name, view in here.items():
         view.copy_(changed[name].to(dtype))
-    exchange.scatter({name: changed[name] for name in sent}, flats, dtype)
+    exchange.scatter_cut({name: changed[name] for name in sent}, flats, dtype)
     after = {name: part(spec, changed[name], groups.tp_rank, parts) for name, spec in tensors.items()}
     for run, values in runs_and(after):
         assert torch.equal(run, values.to(dtype).float())
@@ -169,7 +174,7 @@ def whole_on_their_ranks(count: int) -> list[list[str]]:
             pieces.append(Piece(name, begin - number * size, end - begin, begin - first))
     exchange = Exchange([pieces], shards, groups, False, lambda shape: float(math.prod(shape)))
     flat = torch.arange(count * size // 2, dtype=torch.float32)
-    return [sorted(exchange.in_place([flat])), sorted(exchange.gather([flat], torch.float32))]
+    return [sorted(exchange.in_place([flat])), sorted(exchange.gather_cut([flat], torch.float32))]
 
 
 def test_only_what_a_border_cuts_is_sent(two_ranks: Ranks) -> None:

@@ -24,7 +24,7 @@ def gather_some() -> None:
     a, b, c = (flat.tensor for flat in layout)
     for names, tensors in (("b", [b]), ("cab", [c, a, b])):
         exchange = state.exchange(tensors, numel)
-        found = exchange.full(tensors, torch.float32)
+        found = exchange.gather(tensors, torch.float32)
         assert {name: tensor.tolist() for name, tensor in found.items()} == {n: values[n].tolist() for n in names}
         assert state.exchange(tensors, numel) is exchange, "made once, as all ranks have to agree on it"
 

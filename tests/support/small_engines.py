@@ -95,7 +95,7 @@ def master_weights(engine: Engine) -> dict[str, torch.Tensor]:
 def full_tensors(engine: Engine, flats: list[torch.Tensor]) -> dict[str, torch.Tensor]:
     """The full tensors that this rank owns, from flat ones that are laid out as the optimizer's are."""
     exchange = engine.state.exchange([flat.tensor for flat in engine.state.layout], _even)
-    return exchange.full(flats, torch.float32)
+    return exchange.gather(flats, torch.float32)
 
 
 def _even(shape: tuple[int, ...]) -> float:
