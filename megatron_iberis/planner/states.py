@@ -178,7 +178,8 @@ def _muon(recipe: Recipe, spread: Spread, parameters: list[Parameter], held: int
     shapes = heaviest_owner(parameters, spread.world, config).shapes
     at_once = [math.prod(shape) * (shapes.count(shape) if spread.gpu else 1) for shape in shapes]
     sent = sent_elements(recipe, spread, parameters, held)
-    return size * (3.0 * sent + 4.0 * max(at_once, default=0))
+    copies = 3.0 if recipe.parallel.zero_stage else 1.0 + (1 + spread.replicas) / spread.world  # to every replica
+    return size * (copies * sent + 4.0 * max(at_once, default=0))
 
 
 def sent_elements(recipe: Recipe, spread: Spread, parameters: list[Parameter], held: float) -> float:
