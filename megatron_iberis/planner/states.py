@@ -133,7 +133,7 @@ def _stage1_and_2(recipe: Recipe, spread: Spread, parameters: list[Parameter], s
         bucket_elements=elements,
         reduction=6.0 if bf16 else 4.0,  # flattened, and in bf16 that in fp32
         reduced=reduced,
-        step=flat * held["matrix"] + muon if muon else flat * max(held.values()),
+        step=(flat + 4 * second) * held["matrix"] + muon if muon else flat * max(held.values()),
     )
 
 
