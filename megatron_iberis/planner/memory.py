@@ -78,7 +78,7 @@ def _moments(model: ModelConfig, states: States, parts: Parts, tp: int) -> Itera
         yield moment("forward", live, part.forward, buffers=states.gathered)
         live += part.kept
     whole = sum(elements[name] for name, _ in order)
-    grown, filled = 0.0, 0.0
+    grown, filled = states.collected, 0.0
     yield moment("backward", live, 0.0, buffers=states.gathered + states.message)
     for name, part in reversed(order):
         yield moment("backward", live, part.backward, grown, states.gathered + states.bucket)

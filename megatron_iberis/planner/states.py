@@ -47,6 +47,8 @@ class States:
     """fp32 weights beside those that are trained with."""
     buffers: float = 0.0
     """Always there."""
+    collected: float = 0.0
+    """Room for that micro-batch's gradients, made when the first of them is reduced."""
     grown: float = 0.0
     """More gradients, for each byte of weights, which that micro-batch leaves part by part."""
     bucket: float = 0.0
@@ -117,9 +119,12 @@ def _stage1_and_2(recipe: Recipe, spread: Spread, parameters: list[Parameter], s
     second, elements = recipe.parallel.zero_stage == 2, _setting(recipe, "reduce_bucket_size", 500_000_000)
     touched = sum(_touched(sizes[group], held[group]) for group in GROUPS)
     muon = _muon(recipe, spread, parameters, held["matrix"])
-    if bf16:  # one flat fp32 sum of this rank's part
+    collected = 0.0
+    if bf16:  # one flat fp32 sum of this rank's part, which the first micro-batch makes
         gradients, grown, reduced, flat = 4.0 * part if several else 0.0, 0.0, 4.0 * part, 0.0
+        collected = 0.0 if several else 4.0 * part
     elif second:  # the sums, and the whole gradients of this micro-batch that have a part here
+        collected = 4.0 * touched
         gradients, grown, reduced, flat = 4.0 * touched if several else 0.0, 0.0, 4.0 * touched, 4.0
     else:
         gradients, grown, reduced, flat = 4.0 * total if several else 0.0, 0.0 if several else 4.0, 4.0 * touched, 4.0
@@ -128,12 +133,13 @@ def _stage1_and_2(recipe: Recipe, spread: Spread, parameters: list[Parameter], s
         moments=_moments(recipe, held),
         master=4 * part,
         gradients=gradients,
+        collected=collected,
         grown=grown,
         bucket=(2.0 if bf16 else 4.0) * elements,
         bucket_elements=elements,
         reduction=6.0 if bf16 else 4.0,  # flattened, and in bf16 that in fp32
         reduced=reduced,
-        step=(flat + 4 * second) * held["matrix"] + muon if muon else flat * max(held.values()),
+        step=flat * held["matrix"] + muon if muon else flat * max(held.values()),
     )
 
 
