@@ -160,6 +160,7 @@ def mix(
     taps: npt.NDArray[Any],
     past: npt.NDArray[Any] | None,
     positions: npt.NDArray[np.int64] | None,
+    norm_eps: float | None,
     y: npt.NDArray[Any],
     threads: int,
     kernel: str = "",
@@ -167,7 +168,8 @@ def mix(
     """Writes SLC2's mixing to y (csrc/training/mixing.h).
 
     x, b, y: [T, B, E]; alpha: [T, B, H]; a: [T, B, E/H]; taps: [K, E]; past: [K-1, B, E]; positions: [T, B]. All
-    fp32, or all bf16 as uint16. kernel: one of mixing_kernels(), "" for the best."""
+    fp32, or all bf16 as uint16. norm_eps: of the RMS norm of y over E, without which there is none. kernel: one of
+    mixing_kernels(), "" for the best."""
 
 def mix_backward(
     x: npt.NDArray[Any],
@@ -177,6 +179,7 @@ def mix_backward(
     taps: npt.NDArray[Any],
     past: npt.NDArray[Any] | None,
     positions: npt.NDArray[np.int64] | None,
+    norm_eps: float | None,
     d_y: npt.NDArray[Any],
     d_x: npt.NDArray[Any],
     d_alpha: npt.NDArray[Any],

@@ -72,7 +72,8 @@ struct Mixed {
 };
 
 template <typename T>
-Mixing<T> mixing_of(const Mixed<T>& in, const Array<T>& taps, const std::optional<Int64s>& positions) {
+Mixing<T> mixing_of(const Mixed<T>& in, const Array<T>& taps, const std::optional<Int64s>& positions,
+                    std::optional<float> norm_eps) {
   require(in.x.ndim() == 3 && in.alpha.ndim() == 3 && in.a.ndim() == 3 && taps.ndim() == 2 && taps.shape(0) > 0);
   const Mixing<T> of = {in.x.data(),
                         in.alpha.data(),
@@ -85,7 +86,8 @@ Mixing<T> mixing_of(const Mixed<T>& in, const Array<T>& taps, const std::optiona
                         in.x.shape(1),
                         in.alpha.shape(2),
                         in.a.shape(2),
-                        taps.shape(0)};
+                        taps.shape(0),
+                        norm_eps};
   require(taps.shape(1) == of.width());
   require(!positions || (positions->ndim() == 2 && positions->shape(0) == of.time && positions->shape(1) == of.batch));
   return of;
@@ -102,10 +104,10 @@ void require_shapes(const Mixed<T>& arrays, const Mixing<T>& of) {
 
 template <typename T>
 void forward(const Array<T>& x, const Array<T>& alpha, const Array<T>& a, const Array<T>& b, const Array<T>& taps,
-             const Optional<T>& past, const std::optional<Int64s>& positions, Array<T>& y, int threads,
-             const std::string& kernel) {
+             const Optional<T>& past, const std::optional<Int64s>& positions, std::optional<float> norm_eps, Array<T>& y,
+             int threads, const std::string& kernel) {
   const Mixed<T> arrays = {x, alpha, a, b, y, past};
-  const Mixing<T> of = mixing_of(arrays, taps, positions);
+  const Mixing<T> of = mixing_of(arrays, taps, positions, norm_eps);
   require_shapes(arrays, of);
   const MixingKernel& chosen = kernel_named(mixing_kernels(), kernel);
   T* to = y.mutable_data();
@@ -114,11 +116,11 @@ void forward(const Array<T>& x, const Array<T>& alpha, const Array<T>& a, const 
 
 template <typename T>
 void backward(const Array<T>& x, const Array<T>& alpha, const Array<T>& a, const Array<T>& b, const Array<T>& taps,
-              const Optional<T>& past, const std::optional<Int64s>& positions, const Array<T>& d_y, Array<T>& d_x,
-              Array<T>& d_alpha, Array<T>& d_a, Array<T>& d_b, Optional<T>& d_past, Array<float>& d_taps, int threads,
-              const std::string& kernel) {
+              const Optional<T>& past, const std::optional<Int64s>& positions, std::optional<float> norm_eps,
+              const Array<T>& d_y, Array<T>& d_x, Array<T>& d_alpha, Array<T>& d_a, Array<T>& d_b, Optional<T>& d_past,
+              Array<float>& d_taps, int threads, const std::string& kernel) {
   const Mixed<T> arrays = {x, alpha, a, b, d_y, past};
-  const Mixing<T> of = mixing_of(arrays, taps, positions);
+  const Mixing<T> of = mixing_of(arrays, taps, positions, norm_eps);
   require_shapes(arrays, of);
   require_shapes({d_x, d_alpha, d_a, d_b, d_y, d_past}, of);
   require(shaped(d_taps, {of.items(), of.kernel, of.width()}));
@@ -134,12 +136,13 @@ template <typename T>
 void bind_mixing(py::module_& module) {
   module.def("mix", &forward<T>, py::arg("x").noconvert(), py::arg("alpha").noconvert(), py::arg("a").noconvert(),
              py::arg("b").noconvert(), py::arg("taps").noconvert(), py::arg("past").noconvert(), "positions"_a,
-             py::arg("y").noconvert(), "threads"_a, "kernel"_a = "");
+             "norm_eps"_a, py::arg("y").noconvert(), "threads"_a, "kernel"_a = "");
   module.def("mix_backward", &backward<T>, py::arg("x").noconvert(), py::arg("alpha").noconvert(),
              py::arg("a").noconvert(), py::arg("b").noconvert(), py::arg("taps").noconvert(),
-             py::arg("past").noconvert(), "positions"_a, py::arg("d_y").noconvert(), py::arg("d_x").noconvert(),
-             py::arg("d_alpha").noconvert(), py::arg("d_a").noconvert(), py::arg("d_b").noconvert(),
-             py::arg("d_past").noconvert(), py::arg("d_taps").noconvert(), "threads"_a, "kernel"_a = "");
+             py::arg("past").noconvert(), "positions"_a, "norm_eps"_a, py::arg("d_y").noconvert(),
+             py::arg("d_x").noconvert(), py::arg("d_alpha").noconvert(), py::arg("d_a").noconvert(),
+             py::arg("d_b").noconvert(), py::arg("d_past").noconvert(), py::arg("d_taps").noconvert(), "threads"_a,
+             "kernel"_a = "");
 }
 
 template <typename T>

@@ -1,4 +1,5 @@
-// SLC2's mixing in training, forward and backward: u = SiLU(SiLU(alpha) (x) a) x; z = causal convolution of u; y = b SiLU(z).
+// SLC2's mixing in training, forward and backward: u = SiLU(SiLU(alpha) (x) a) x; z = causal convolution of u; y = b SiLU(z),
+// with the RMS norm of y over its channels where it is asked for.
 //
 // * Each input is read once, and nothing between them and y is stored: the backward pass works it out again.
 // * In bf16 only what is stored is rounded.
@@ -6,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "decode/bf16.h"
@@ -28,6 +30,7 @@ struct Mixing {
   int64_t heads;
   int64_t size;
   int64_t kernel;
+  std::optional<float> norm_eps;  // of the RMS norm; without it there is none
 
   int64_t width() const { return heads * size; }
   int64_t tiles() const { return (time + kTileSteps - 1) / kTileSteps; }

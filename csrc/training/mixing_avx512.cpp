@@ -2,6 +2,7 @@
 #ifdef __x86_64__
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <vector>
 

@@ -1,5 +1,6 @@
 // Plain C++, for every CPU.
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <vector>
 

@@ -41,7 +41,8 @@ class Tile {
         n_(item % of.batch),
         padded_((of.size + kWide - 1) / kWide * kWide),
         row_(of.heads * padded_),
-        memory_(static_cast<size_t>((rings + 1) * of.kernel * row_ + of.heads + kWide)) {
+        memory_(static_cast<size_t>((rings + 1) * of.kernel * row_ + of.heads + kWide)),
+        gates_(static_cast<size_t>(row_)) {
     float* tap = memory_.data();
     for (int64_t j = 0; j < of.kernel * of.heads; ++j, tap += padded_) {
       for (int64_t d = 0; d < of.size; ++d) tap[d] = widened(of.taps[j * of.size + d]);
@@ -75,6 +76,11 @@ class Tile {
     }
   }
 
+  // 1 / RMS of the numbers whose squares these are the sums of.
+  [[IBERIS_TARGET]] float inverse_rms(const Lanes& squares) const {
+    return 1.0F / std::sqrt(total_of(squares) / static_cast<float>(of_.width()) + *of_.norm_eps);
+  }
+
   // The convolution at step t, of the numbers from `place` on in a row. Ring 0 is u's.
   [[IBERIS_TARGET, gnu::always_inline]] inline void convolve(int64_t t, int64_t reach, int64_t place, Lanes& z) {
     z = Lanes{};
@@ -94,6 +100,7 @@ class Tile {
   const int64_t padded_;
   const int64_t row_;
   std::vector<float> memory_;
+  std::vector<float> gates_;  // a step's SiLU(z); forward: times b
 };
 
 template <typename T>
@@ -115,8 +122,7 @@ class ForwardTile : Tile<T> {
       this->gates_of_heads(t);
       for (int64_t h = 0; h < of_.heads; ++h) take_in(t, h);
       if (t < this->first_) continue;
-      const int64_t reach = of_.reach(t, this->n_);
-      for (int64_t h = 0; h < of_.heads; ++h) give_out(t, reach, h, y);
+      give_out(t, y);
     }
   }
 
@@ -133,15 +139,36 @@ class ForwardTile : Tile<T> {
     }
   }
 
-  [[IBERIS_TARGET]] void give_out(int64_t t, int64_t reach, int64_t h, T* y) {
-    for (int64_t d = 0; d < of_.size; d += kWide) {
-      const int64_t place = at(t) * of_.width() + h * of_.size + d;
-      Lanes z;
-      Lanes b;
-      this->convolve(t, reach, h * padded_ + d, z);
-      silu(z);
-      load_some(of_.b + place, of_.size - d, b);
-      store_some(b * z, of_.size - d, y + place);
+  [[IBERIS_TARGET]] void give_out(int64_t t, T* y) {
+    const int64_t reach = of_.reach(t, this->n_);
+    Lanes squares = {};
+    for (int64_t h = 0; h < of_.heads; ++h) {
+      for (int64_t d = 0; d < of_.size; d += kWide) {
+        const int64_t place = at(t) * of_.width() + h * of_.size + d;
+        Lanes mixed;
+        Lanes b;
+        this->convolve(t, reach, h * padded_ + d, mixed);
+        silu(mixed);
+        load_some(of_.b + place, of_.size - d, b);
+        mixed *= b;
+        if (of_.norm_eps) {
+          squares += mixed * mixed;
+          store(mixed, this->gates_.data() + h * padded_ + d);
+        } else {
+          store_some(mixed, of_.size - d, y + place);
+        }
+      }
+    }
+    if (of_.norm_eps) give_out_normed(t, this->inverse_rms(squares), y);
+  }
+
+  [[IBERIS_TARGET]] void give_out_normed(int64_t t, float scale, T* y) {
+    for (int64_t h = 0; h < of_.heads; ++h) {
+      for (int64_t d = 0; d < of_.size; d += kWide) {
+        Lanes mixed;
+        load(this->gates_.data() + h * padded_ + d, mixed);
+        store_some(mixed * scale, of_.size - d, y + at(t) * of_.width() + h * of_.size + d);
+      }
     }
   }
 };
@@ -159,6 +186,7 @@ class BackwardTile : Tile<T> {
       : Tile<T>(of, item, 4),
         to_(to),
         taps_(static_cast<size_t>(of.kernel * this->row_)),
+        slopes_(static_cast<size_t>(this->row_)),
         a_(static_cast<size_t>(padded_)),
         item_(item) {}
 
@@ -184,12 +212,41 @@ class BackwardTile : Tile<T> {
   [[IBERIS_TARGET]] void see(int64_t t) {
     this->gates_of_heads(t);
     const int64_t reach = of_.reach(t, this->n_);
+    Lanes squares = {};
+    Lanes products = {};  // of y before the norm with the gradient by y
     for (int64_t h = 0; h < of_.heads; ++h) {
       for (int64_t d = 0; d < of_.size; d += kWide) {
         take_in(t, h, d);
-        if (t >= this->first_) through_output(t, reach, h, d);
+        if (t >= this->first_) see_output(t, reach, h, d, squares, products);
       }
     }
+    if (t < this->first_) return;
+    const float scale = of_.norm_eps ? this->inverse_rms(squares) : 1.0F;
+    const float pull = of_.norm_eps ? scale * scale * total_of(products) / static_cast<float>(of_.width()) : 0.0F;
+    for (int64_t h = 0; h < of_.heads; ++h) {
+      for (int64_t d = 0; d < of_.size; d += kWide) through_output(t, reach, h, d, scale, pull);
+    }
+  }
+
+  [[IBERIS_TARGET, gnu::always_inline]] inline void see_output(int64_t t, int64_t reach, int64_t h, int64_t d,
+                                                               Lanes& squares, Lanes& products) {
+    const int64_t outside = at(t) * of_.width() + h * of_.size + d;
+    const int64_t place = h * padded_ + d;
+    Lanes z;
+    Lanes gate;
+    Lanes slope;
+    this->convolve(t, reach, place, z);
+    silu_and_slope(z, gate, slope);
+    store(gate, this->gates_.data() + place);
+    store(slope, slopes_.data() + place);
+    if (!of_.norm_eps) return;
+    Lanes b;
+    Lanes dy;
+    load_some(of_.b + outside, of_.size - d, b);
+    load_some(to_.y + outside, of_.size - d, dy);
+    const Lanes mixed = b * gate;
+    squares += mixed * mixed;
+    products += mixed * dy;
   }
 
   [[IBERIS_TARGET, gnu::always_inline]] inline void take_in(int64_t t, int64_t h, int64_t d) {
@@ -207,19 +264,21 @@ class BackwardTile : Tile<T> {
     store(slope * x, ring(kByOuter, t) + place);
   }
 
-  [[IBERIS_TARGET, gnu::always_inline]] inline void through_output(int64_t t, int64_t reach, int64_t h, int64_t d) {
+  // scale, pull: before the norm the gradient is scale * (dy - pull * y).
+  [[IBERIS_TARGET, gnu::always_inline]] inline void through_output(int64_t t, int64_t reach, int64_t h, int64_t d,
+                                                                   float scale, float pull) {
     const int64_t outside = at(t) * of_.width() + h * of_.size + d;
     const int64_t place = h * padded_ + d;
     const int64_t count = of_.size - d;
-    Lanes z;
     Lanes gate;
     Lanes slope;
     Lanes b;
     Lanes dy;
-    this->convolve(t, reach, place, z);
-    silu_and_slope(z, gate, slope);
+    load(this->gates_.data() + place, gate);
+    load(slopes_.data() + place, slope);
     load_some(of_.b + outside, count, b);
     load_some(to_.y + outside, count, dy);
+    if (of_.norm_eps) dy = scale * (dy - pull * b * gate);
     const Lanes dz = dy * b * slope;
     store(dz, ring(kDz, t) + place);
     if (t >= this->end_) return;
@@ -292,6 +351,7 @@ class BackwardTile : Tile<T> {
 
   const MixingGradient<T>& to_;
   std::vector<float> taps_;
+  std::vector<float> slopes_;  // a step's derivatives of SiLU at z
   std::vector<float> a_;
   const int64_t item_;
 };

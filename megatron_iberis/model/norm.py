@@ -26,8 +26,6 @@ def split_rms_norm(x: torch.Tensor, channels: int, eps: float, group: Any) -> to
 
     [..., E / TP] -> [..., E / TP]; the sum of squares goes over the group, in forward and backward.
     """
-    if dist.get_world_size(group) == 1:
-        return F.rms_norm(x, (channels,), eps=eps)
     wide = x.float()
     squares = _SumOverGroup.apply(wide.square().sum(-1, keepdim=True), group)
     return (wide * torch.rsqrt(squares / channels + eps)).to(x.dtype)

@@ -43,11 +43,15 @@ class SLC2Submodules:
 class ShortConvolution(nn.Module):
     """The gates around a depthwise causal convolution, whose taps it holds, [E / TP, 1, K].
 
-    Under context parallelism it begins with the last K-1 steps of the chunk before.
+    Under context parallelism it begins with the last K-1 steps of the chunk before. norm_eps: see
+    `gated_short_convolution`.
     """
 
-    def __init__(self, channels: int, kernel: int, dtype: torch.dtype, tp: Any, cp: Any) -> None:
+    def __init__(
+        self, channels: int, kernel: int, dtype: torch.dtype, tp: Any, cp: Any, norm_eps: float | None = None
+    ) -> None:
         super().__init__()
+        self.norm_eps = norm_eps
         self.weight = nn.Parameter(torch.empty(channels // tp.size(), 1, kernel, dtype=dtype))
         place(self.weight, "convolution", tp, dim=0)
         self.before = None
@@ -64,7 +68,7 @@ class ShortConvolution(nn.Module):
     ) -> torch.Tensor:
         """As `gated_short_convolution`; given documents, none of which looks into another."""
         positions = documents.positions if documents else None
-        return gated_short_convolution(x, alpha, a, b, self.weight, self.before, positions)
+        return gated_short_convolution(x, alpha, a, b, self.weight, self.before, positions, norm_eps=self.norm_eps)
 
 
 class SLC2(MegatronModule):
@@ -81,12 +85,14 @@ class SLC2(MegatronModule):
     ) -> None:
         super().__init__(config=config)
         width, heads, group = config.hidden_size, config.num_attention_heads, pg_collection.tp
-        self.group, self.inner_norm = group, inner_norm
+        self.group = group
+        self.split_norm = inner_norm and group.size() > 1  # no rank alone knows the norm
+        norm_eps = config.layernorm_epsilon if inner_norm and not self.split_norm else None
         self.linear_x = column_linear(submodules.linear_x, width, width, config, group)
         self.linear_alpha = column_linear(submodules.linear_alpha, width, heads, config, group)
         self.linear_a = replicated_linear(submodules.linear_a, width, width // heads, config, group)
         self.linear_b = column_linear(submodules.linear_b, width, width, config, group)
-        self.conv = ShortConvolution(width, kernel, config.params_dtype, group, pg_collection.cp)
+        self.conv = ShortConvolution(width, kernel, config.params_dtype, group, pg_collection.cp, norm_eps)
         self.linear_proj = row_linear(submodules.linear_proj, width, width, config, group)
 
     def forward(
@@ -99,6 +105,6 @@ class SLC2(MegatronModule):
         a, _bias = self.linear_a(h)  # [T, B, E/H]
         b, _bias = self.linear_b(h)  # [T, B, E/TP]
         y = self.conv(x, alpha, a, b, packed_seq_params)  # [T, B, E/TP]
-        if self.inner_norm:
+        if self.split_norm:
             y = split_rms_norm(y, self.config.hidden_size, self.config.layernorm_epsilon, self.group)
         return self.linear_proj(y)

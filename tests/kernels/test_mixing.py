@@ -21,6 +21,8 @@ CASES = [  # T, K, heads, size, what precedes, documents
     pytest.param(66, 70, 2, 3, True, True, id="kernel-longer-than-a-tile"),
 ]
 
+NORMS = [pytest.param(None, id="plain"), pytest.param(0.1, id="normed")]  # what is added to the mean of squares
+
 
 def inputs(time: int, kernel: int, heads: int, size: int, past: bool, documents: bool) -> tuple[list[Any], Any]:
     """fp64 x, alpha, a, b, weight, past of two sequences; their tokens' places in documents."""
@@ -33,14 +35,15 @@ def inputs(time: int, kernel: int, heads: int, size: int, past: bool, documents:
     return tensors, positions
 
 
-def value_and_gradients(function: Any, tensors: list[torch.Tensor], positions: Any) -> list[torch.Tensor]:
+def value_and_gradients(function: Any, tensors: list[torch.Tensor], positions: Any, *rest: Any) -> list[torch.Tensor]:
     tensors = [x.detach().requires_grad_() for x in tensors]
-    y = function(*tensors[:5], tensors[5] if len(tensors) > 5 else None, positions)
+    y = function(*tensors[:5], tensors[5] if len(tensors) > 5 else None, positions, *rest)
     weights = torch.randn(y.shape, generator=torch.Generator().manual_seed(1)).to(y.dtype)
     return [y, *torch.autograd.grad(y, tensors, weights)]
 
 
 @pytest.mark.parametrize("kernel_name", _C.mixing_kernels())
+@pytest.mark.parametrize("norm_eps", NORMS)
 @pytest.mark.parametrize(("time", "kernel", "heads", "size", "past", "documents"), CASES)
 def test_values_and_gradients_equal_fp64(
     monkeypatch: pytest.MonkeyPatch,
@@ -50,13 +53,14 @@ def test_values_and_gradients_equal_fp64(
     size: int,
     past: bool,
     documents: bool,
+    norm_eps: float | None,
     kernel_name: str,
 ) -> None:
     tensors, positions = inputs(time, kernel, heads, size, past, documents)
     for name in ("mix", "mix_backward"):
         monkeypatch.setattr(_C, name, with_kernel(getattr(_C, name), kernel_name))
-    expected = value_and_gradients(portable.gated_short_convolution, tensors, positions)
-    found = value_and_gradients(native.gated_short_convolution, [x.float() for x in tensors], positions)
+    expected = value_and_gradients(portable.gated_short_convolution, tensors, positions, norm_eps)
+    found = value_and_gradients(native.gated_short_convolution, [x.float() for x in tensors], positions, norm_eps)
     for got, want in zip(found, expected, strict=True):
         torch.testing.assert_close(got.double(), want, rtol=1e-5, atol=2e-5)
 
@@ -65,16 +69,18 @@ def with_kernel(function: Any, name: str) -> Any:
     return lambda *arguments: function(*arguments, name)
 
 
+@pytest.mark.parametrize("norm_eps", NORMS)
 @pytest.mark.parametrize(("time", "kernel", "heads", "size", "past", "documents"), CASES)
 def test_bf16_is_nearer_to_fp64_than_torch_s_operations(
-    time: int, kernel: int, heads: int, size: int, past: bool, documents: bool
+    time: int, kernel: int, heads: int, size: int, past: bool, documents: bool, norm_eps: float | None
 ) -> None:
     """They round after each step. A half more is granted: errors are few in small tensors."""
     tensors, positions = inputs(time, kernel, heads, size, past, documents)
     rounded = [x.bfloat16() for x in tensors]
-    expected = value_and_gradients(portable.gated_short_convolution, [x.double() for x in rounded], positions)
-    found = value_and_gradients(native.gated_short_convolution, rounded, positions)
-    other = value_and_gradients(portable.gated_short_convolution, rounded, positions)
+    wide = [x.double() for x in rounded]
+    expected = value_and_gradients(portable.gated_short_convolution, wide, positions, norm_eps)
+    found = value_and_gradients(native.gated_short_convolution, rounded, positions, norm_eps)
+    other = value_and_gradients(portable.gated_short_convolution, rounded, positions, norm_eps)
     for got, theirs, want in zip(found, other, expected, strict=True):
         assert got.dtype == torch.bfloat16
         assert (got.double() - want).norm() <= 1.5 * (theirs.double() - want).norm() + 1e-12
@@ -88,9 +94,9 @@ def test_threads_change_no_bit(dtype: torch.dtype) -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        alone = value_and_gradients(native.gated_short_convolution, tensors, positions)
+        alone = value_and_gradients(native.gated_short_convolution, tensors, positions, 0.1)
         torch.set_num_threads(4)
-        together = value_and_gradients(native.gated_short_convolution, tensors, positions)
+        together = value_and_gradients(native.gated_short_convolution, tensors, positions, 0.1)
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(one, other) for one, other in zip(alone, together, strict=True))
@@ -142,14 +148,14 @@ WIDTH, HEADS, TAPS = 1280, 10, 3  # d20's
 TIME = 2048
 
 
-def wide_tensors_moved(function: Any, steps_of_a_tile: int) -> tuple[float, float]:
+def wide_tensors_moved(function: Any, steps_of_a_tile: int, norm_eps: float | None) -> tuple[float, float]:
     """How many tensors [T, B, E] in bf16 forward and backward read and write, by what their operators are given and
     give; and the taps' gradient, of which each tile writes a part in fp32 that is read once."""
     shapes = [(TIME, 1, WIDTH), (TIME, 1, HEADS), (TIME, 1, WIDTH // HEADS), (TIME, 1, WIDTH), (WIDTH, 1, TAPS)]
     with FakeTensorMode():
         tensors = [torch.empty(shape, dtype=torch.bfloat16, requires_grad=True) for shape in shapes]
         with Tracer(tensors) as tracer:
-            y = function(*tensors, None, None)
+            y = function(*tensors, None, None, norm_eps)
             forward = tracer.work.bytes
             torch.autograd.grad(y, tensors, torch.empty_like(y))
     parts = 2 * 4 * TAPS * WIDTH * -(-TIME // steps_of_a_tile)
@@ -157,7 +163,8 @@ def wide_tensors_moved(function: Any, steps_of_a_tile: int) -> tuple[float, floa
     return forward / wide, (tracer.work.bytes - forward + parts) / wide
 
 
-def test_at_most_three_and_a_half_wide_tensors_are_moved_forward_and_seven_backward() -> None:
-    forward, backward = wide_tensors_moved(native.gated_short_convolution, _C.mixing_tile_steps())
+@pytest.mark.parametrize("norm_eps", NORMS)
+def test_at_most_three_and_a_half_wide_tensors_are_moved_forward_and_seven_backward(norm_eps: float | None) -> None:
+    forward, backward = wide_tensors_moved(native.gated_short_convolution, _C.mixing_tile_steps(), norm_eps)
     assert 3 < forward < 3.5
     assert 5 < backward < 7

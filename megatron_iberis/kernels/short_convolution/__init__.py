@@ -39,6 +39,7 @@ def gated_short_convolution(
     before: Before | None = None,
     positions: torch.Tensor | None = None,
     return_tail: Literal[False] = False,
+    norm_eps: float | None = None,
 ) -> torch.Tensor: ...
 
 
@@ -65,11 +66,13 @@ def gated_short_convolution(
     before: Before | None = None,
     positions: torch.Tensor | None = None,
     return_tail: bool = False,
+    norm_eps: float | None = None,
 ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
     """b * SiLU(conv(u)) with u = SiLU(SiLU(alpha) (x) a) * x, causal over T, in Megatron's order.
 
     x, b: [T, B, E]; alpha: [T, B, H]; a: [T, B, E/H]; weight: [E, 1, K], tap K-1 is the current token. Returns
     [T, B, E]. Equal to `reference.gated_short_convolution` up to rounding.
+    norm_eps: given, what comes out is divided by its RMS over E, sqrt(mean(y^2) + norm_eps); not with return_tail.
     before: what precedes the chunk; zeros by default. positions: each token's place in its document, int64 [T, B];
     given these, none looks back into another document. return_tail: also the last K-1 inputs u [K-1, B, E], those
     before the chunk among them where it is shorter: `before` of the chunk that follows.
@@ -77,7 +80,7 @@ def gated_short_convolution(
     if return_tail:  # decoders, whose steps of single tokens round in bf16 where torch's operations do
         return portable.with_tail(x, alpha, a, b, weight, before, positions)
     chosen = implementation(x.device.type, x.dtype)
-    mixed: torch.Tensor = chosen.gated_short_convolution(x, alpha, a, b, weight, before, positions)
+    mixed: torch.Tensor = chosen.gated_short_convolution(x, alpha, a, b, weight, before, positions, norm_eps)
     return mixed
 
 

@@ -25,32 +25,34 @@ def gated_short_convolution(
     weight: torch.Tensor,
     before: torch.Tensor | Callable[[torch.Tensor], torch.Tensor] | None,
     positions: torch.Tensor | None,
+    norm_eps: float | None = None,
 ) -> torch.Tensor:
     """x, b [T, B, E], alpha [T, B, H], a [T, B, E/H], weight [E, 1, K], all fp32 or all bf16 -> [T, B, E].
 
     In bf16 only the result is rounded. The gradients, too, are the same bits in any number of threads.
     """
     past = past_of(before, x, alpha, a, weight.shape[-1])
-    mixed: torch.Tensor = _Mixing.apply(x, alpha, a, b, weight, past, positions)
+    mixed: torch.Tensor = _Mixing.apply(norm_eps, x, alpha, a, b, weight, past, positions)
     return mixed
 
 
 class _Mixing(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, *given: torch.Tensor | None) -> torch.Tensor:
+    def forward(ctx: Any, norm_eps: float | None, *given: torch.Tensor | None) -> torch.Tensor:
         *mixed, weight, past, positions = (None if each is None else each.contiguous() for each in given)
         assert weight is not None
         taps = weight.squeeze(1).t().contiguous()  # [K, E]
         tensors = (*mixed, taps, past, positions)
         ctx.save_for_backward(*tensors)
-        mixed_rows: torch.Tensor = _mix(*tensors)
+        ctx.norm_eps = norm_eps
+        mixed_rows: torch.Tensor = _mix(*tensors, norm_eps)
         return mixed_rows
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        *mixed, by_taps = _mix_backward(*ctx.saved_tensors, grads[0].contiguous())
+        *mixed, by_taps = _mix_backward(*ctx.saved_tensors, ctx.norm_eps, grads[0].contiguous())
         by_past = mixed.pop() if len(mixed) == 5 else None
-        return *mixed, by_taps.t().unsqueeze(1), by_past, None
+        return None, *mixed, by_taps.t().unsqueeze(1), by_past, None
 
 
 # Operators of torch's, so that fake tensors go through them and a compiled graph can hold them.
@@ -63,9 +65,10 @@ def _mix(
     taps: torch.Tensor,
     past: torch.Tensor | None,
     positions: torch.Tensor | None,
+    norm_eps: float | None,
 ) -> torch.Tensor:
     y = torch.empty_like(x)
-    _C.mix(*_arguments(x, alpha, a, b, taps, past, positions, y))
+    _C.mix(*_arguments(x, alpha, a, b, taps, past, positions, norm_eps, y))
     return y
 
 
@@ -83,13 +86,14 @@ def _mix_backward(
     taps: torch.Tensor,
     past: torch.Tensor | None,
     positions: torch.Tensor | None,
+    norm_eps: float | None,
     d_y: torch.Tensor,
 ) -> list[torch.Tensor]:
     """The gradients of x, alpha, a, b, of past if there is one, and of taps."""
     gradients = [None if each is None else torch.empty_like(each) for each in (x, alpha, a, b, past)]
     tiles = -(-x.shape[0] // _C.mixing_tile_steps()) * x.shape[1]
     by_taps = torch.empty(tiles, *taps.shape)
-    _C.mix_backward(*_arguments(x, alpha, a, b, taps, past, positions, d_y, *gradients, by_taps))
+    _C.mix_backward(*_arguments(x, alpha, a, b, taps, past, positions, norm_eps, d_y, *gradients, by_taps))
     return [*(each for each in gradients if each is not None), by_taps.sum(0).to(taps.dtype)]
 
 
@@ -106,8 +110,8 @@ def _(
     return [torch.empty_like(each) for each in (x, alpha, a, b, past, taps) if each is not None]
 
 
-def _arguments(*tensors: torch.Tensor | None) -> list[Any]:
-    return [*(None if each is None else array(each) for each in tensors), torch.get_num_threads()]
+def _arguments(*given: torch.Tensor | float | None) -> list[Any]:
+    return [*(array(each) if isinstance(each, torch.Tensor) else each for each in given), torch.get_num_threads()]
 
 
 def gated_short_convolution_step(

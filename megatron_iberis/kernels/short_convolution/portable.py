@@ -18,9 +18,11 @@ def gated_short_convolution(
     weight: torch.Tensor,
     before: torch.Tensor | Callable[[torch.Tensor], torch.Tensor] | None,
     positions: torch.Tensor | None,
+    norm_eps: float | None = None,
 ) -> torch.Tensor:
     """x, b [T, B, E], alpha [T, B, H], a [T, B, E/H] -> [T, B, E]."""
-    return with_tail(x, alpha, a, b, weight, before, positions)[0]
+    mixed, _tail = with_tail(x, alpha, a, b, weight, before, positions)
+    return mixed if norm_eps is None else F.rms_norm(mixed, mixed.shape[-1:], eps=norm_eps)
 
 
 def with_tail(

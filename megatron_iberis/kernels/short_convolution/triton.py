@@ -3,6 +3,8 @@
 * A program has a tile of a sequence's time and goes through the heads one by one. So the gradients of alpha, which
   sum over a head's channels, and of a, which sum over the heads, are whole in one program: no atomics, the same bits
   each time. The taps' gradient is written tile by tile and summed afterwards.
+* The norm: a program has whole rows, so it knows their RMS in the end and goes over what it has just stored, which
+  the cache still holds. The backward pass first sums y times its gradient over each row.
 * What a tile needs of its neighbours (K-1 steps before, and in the backward pass K-1 after) is worked out again.
 * Offsets are in 64 bits. The inputs' strides are theirs, but for the last dimension, which is to be contiguous.
 """
@@ -30,29 +32,35 @@ def gated_short_convolution(
     weight: torch.Tensor,
     before: torch.Tensor | Callable[[torch.Tensor], torch.Tensor] | None,
     positions: torch.Tensor | None,
+    norm_eps: float | None = None,
 ) -> torch.Tensor:
-    """x, b [T, B, E], alpha [T, B, H], a [T, B, E/H], weight [E, 1, K] -> [T, B, E]. In bf16 only that is rounded."""
+    """x, b [T, B, E], alpha [T, B, H], a [T, B, E/H], weight [E, 1, K] -> [T, B, E].
+
+    In bf16 only that is rounded; where there is a norm, before and after it.
+    """
     past = past_of(before, x, alpha, a, weight.shape[-1])
-    mixed: torch.Tensor = _Mixing.apply(x, alpha, a, b, weight, past, positions)
+    mixed: torch.Tensor = _Mixing.apply(norm_eps, x, alpha, a, b, weight, past, positions)
     return mixed
 
 
 class _Mixing(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, *given: torch.Tensor | None) -> torch.Tensor:
+    def forward(ctx: Any, norm_eps: float | None, *given: torch.Tensor | None) -> torch.Tensor:
         *mixed, weight, past, positions = given
         x, alpha, a, b = (_rows(each) for each in mixed if each is not None)
         weight, past = (None if each is None else each.contiguous() for each in (weight, past))
         tensors = (x, alpha, a, b, weight, past, positions)
-        ctx.save_for_backward(*tensors)
-        y: torch.Tensor = _mix(*tensors)
+        y: torch.Tensor
+        y, inverse_rms = _mix(*tensors, norm_eps)
+        normed = (None, None) if norm_eps is None else (y, inverse_rms)
+        ctx.save_for_backward(*tensors, *normed)
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         *mixed, by_weight = _mix_backward(*ctx.saved_tensors, _rows(grads[0]))
         by_past = mixed.pop() if len(mixed) == 5 else None
-        return *mixed, by_weight, by_past, None
+        return None, *mixed, by_weight, by_past, None
 
 
 # Operators of torch's, so that a compiled graph can hold them.
@@ -65,18 +73,30 @@ def _mix(
     weight: torch.Tensor,
     past: torch.Tensor | None,
     positions: torch.Tensor | None,
-) -> torch.Tensor:
-    y = torch.empty_like(x, memory_format=torch.contiguous_format)
+    norm_eps: float | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """y, and 1 / RMS of each row before the norm, fp32 [T, B]; without a norm [0]."""
+    y, inverse_rms = _results(x, norm_eps)
     sizes = _Sizes(x, alpha, weight, past)
     strides = _strides(x, alpha, a, b, y, positions)
     with torch.cuda.device_of(x):
-        _forward[sizes.grid(x.shape[0])](x, alpha, a, b, weight, past, positions, y, *strides, *sizes.arguments)
-    return y
+        _forward[sizes.grid(x.shape[0])](
+            *(x, alpha, a, b, weight, past, positions, y, inverse_rms, norm_eps or 0.0),
+            *strides,
+            *sizes.arguments,
+            norm_eps is not None,
+        )
+    return y, inverse_rms
+
+
+def _results(x: torch.Tensor, norm_eps: float | None) -> tuple[torch.Tensor, torch.Tensor]:
+    shape = (0,) if norm_eps is None else x.shape[:2]
+    return torch.empty_like(x, memory_format=torch.contiguous_format), x.new_empty(shape, dtype=torch.float32)
 
 
 @_mix.register_fake
-def _(x: torch.Tensor, *_: object) -> torch.Tensor:
-    return torch.empty_like(x, memory_format=torch.contiguous_format)
+def _(x: torch.Tensor, *rest: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    return _results(x, rest[-1])
 
 
 @torch.library.custom_op("iberis::mix_backward_by_triton", mutates_args=())
@@ -88,9 +108,11 @@ def _mix_backward(
     weight: torch.Tensor,
     past: torch.Tensor | None,
     positions: torch.Tensor | None,
+    y: torch.Tensor | None,
+    inverse_rms: torch.Tensor | None,
     d_y: torch.Tensor,
 ) -> list[torch.Tensor]:
-    """The gradients of x, alpha, a, b, of past if there is one, and of weight."""
+    """The gradients of x, alpha, a, b, of past if there is one, and of weight; y, inverse_rms: _mix's, if normed."""
     d_x, d_alpha, d_a, d_b, d_past = gradients = [
         None if each is None else torch.empty_like(each, memory_format=torch.contiguous_format)
         for each in (x, alpha, a, b, past)
@@ -100,9 +122,10 @@ def _mix_backward(
     by_taps = torch.empty(grid[0] * grid[1], *weight.shape[::2], dtype=torch.float32, device=x.device)
     with torch.cuda.device_of(x):
         _backward[grid](
-            *(x, alpha, a, b, weight, past, positions, d_y, d_x, d_alpha, d_a, d_b, d_past, by_taps),
+            *(x, alpha, a, b, weight, past, positions, y, inverse_rms, d_y, d_x, d_alpha, d_a, d_b, d_past, by_taps),
             *_strides(x, alpha, a, b, d_y, positions),
             *sizes.arguments,
+            triton.next_power_of_2(weight.shape[-1]),
         )
     by_weight = by_taps.sum(0).unsqueeze(1).to(weight.dtype)
     return [*(each for each in gradients if each is not None), by_weight]
@@ -201,15 +224,16 @@ def _input(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def _forward(  # type: ignore[no-untyped-def]
-    x, alpha, a, b, weight, past, positions, y,
+    x, alpha, a, b, weight, past, positions, y, inverse_rms, norm_eps,
     x_t, x_n, al_t, al_n, a_t, a_n, b_t, b_n, y_t, y_n, p_t, p_n, time, batch, heads, size,
-    K: tl.constexpr, PAST: tl.constexpr, STEPS: tl.constexpr, CHANNELS: tl.constexpr,
+    K: tl.constexpr, PAST: tl.constexpr, STEPS: tl.constexpr, CHANNELS: tl.constexpr, NORM: tl.constexpr,
 ):  # fmt: skip
     n = tl.program_id(1).to(tl.int64)
     t = tl.program_id(0).to(tl.int64) * STEPS + tl.arange(0, STEPS)
     d = tl.arange(0, CHANNELS)
     own = d < size
     reach = _reach(positions, t, n, p_t, p_n, time, K, PAST)
+    squares = tl.zeros((STEPS,), tl.float32)
     for h in range(heads):
         channel = h * size + d
         z = tl.zeros((STEPS, CHANNELS), tl.float32)
@@ -223,11 +247,38 @@ def _forward(  # type: ignore[no-untyped-def]
         mixed = _load(b, t, n, channel, own, b_t, b_n, time) * _silu(z)
         inside = (t < time)[:, None] & own[None, :]
         tl.store(y + (t * y_t + n * y_n)[:, None] + channel[None, :], mixed.to(y.dtype.element_ty), mask=inside)
+        squares += tl.sum(mixed * mixed, 1)
+    if NORM:
+        scale = 1.0 / tl.sqrt(squares / (heads * size) + norm_eps)
+        tl.store(inverse_rms + t * batch + n, scale, mask=t < time)
+        tl.debug_barrier()  # what other threads of this program have stored is read now
+        for h in range(heads):
+            channel = h * size + d
+            inside = (t < time)[:, None] & own[None, :]
+            normed = scale[:, None] * _load(y, t, n, channel, own, y_t, y_n, time)
+            tl.store(y + (t * y_t + n * y_n)[:, None] + channel[None, :], normed.to(y.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _products(  # type: ignore[no-untyped-def]
+    y, d_y, t, n, d, own, y_t, y_n, time, batch, heads, size, K: tl.constexpr, KS: tl.constexpr
+):  # fmt: skip
+    """The mean of y d_y over each row that a tile looks at: [steps, KS], of the step t + back in column back."""
+    width = heads * size
+    column = tl.arange(0, KS)
+    sums = tl.zeros((t.shape[0], KS), tl.float32)
+    for h in range(heads):
+        channel = h * size + d
+        for back in tl.static_range(K):
+            rows = _load(y, t + back, n, channel, own, batch * width, width, time)
+            rows *= _load(d_y, t + back, n, channel, own, y_t, y_n, time)
+            sums += tl.where(column[None, :] == back, tl.sum(rows, 1)[:, None], 0.0)
+    return sums / width
 
 
 @triton.jit
 def _by_convolved(  # type: ignore[no-untyped-def]
-    x, alpha, a, b, weight, past, positions, d_y, d_b, t, n, h, d, own,
+    x, alpha, a, b, weight, past, positions, inverse_rms, product, d_y, d_b, t, n, h, d, own,
     x_t, x_n, al_t, al_n, a_t, a_n, b_t, b_n, y_t, y_n, p_t, p_n, time, batch, heads, size,
     K: tl.constexpr, PAST: tl.constexpr, KEEP: tl.constexpr,
 ):  # fmt: skip
@@ -243,19 +294,23 @@ def _by_convolved(  # type: ignore[no-untyped-def]
         tap = tl.load(weight + channel * K + (K - 1 - back), mask=own, other=0.0).to(tl.float32)
         z += tl.where((reach >= back)[:, None], tap[None, :] * u, 0.0)
     by_y = _load(d_y, t, n, channel, own, y_t, y_n, time)
+    gate = _load(b, t, n, channel, own, b_t, b_n, time)
+    if inverse_rms is not None:
+        scale = tl.load(inverse_rms + t * batch + n, mask=(t >= 0) & (t < time), other=0.0)
+        by_y = scale[:, None] * (by_y - (scale * product)[:, None] * gate * _silu(z))
     if KEEP:
         width = heads * size
         inside = ((t >= 0) & (t < time))[:, None] & own[None, :]
         place = ((t * batch + n) * width)[:, None] + channel[None, :]
         tl.store(d_b + place, (by_y * _silu(z)).to(d_b.dtype.element_ty), mask=inside)
-    return by_y * _load(b, t, n, channel, own, b_t, b_n, time) * _silu_slope(z)
+    return by_y * gate * _silu_slope(z)
 
 
 @triton.jit
 def _backward(  # type: ignore[no-untyped-def]
-    x, alpha, a, b, weight, past, positions, d_y, d_x, d_alpha, d_a, d_b, d_past, by_taps,
+    x, alpha, a, b, weight, past, positions, y, inverse_rms, d_y, d_x, d_alpha, d_a, d_b, d_past, by_taps,
     x_t, x_n, al_t, al_n, a_t, a_n, b_t, b_n, y_t, y_n, p_t, p_n, time, batch, heads, size,
-    K: tl.constexpr, PAST: tl.constexpr, STEPS: tl.constexpr, CHANNELS: tl.constexpr,
+    K: tl.constexpr, PAST: tl.constexpr, STEPS: tl.constexpr, CHANNELS: tl.constexpr, KS: tl.constexpr,
 ):  # fmt: skip
     tile, n = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     width = heads * size
@@ -268,13 +323,17 @@ def _backward(  # type: ignore[no-untyped-def]
     inside = there[:, None] & own[None, :]
     own_reach = _reach(positions, t, n, p_t, p_n, time, K, PAST)
     by_a = tl.zeros((STEPS, CHANNELS), tl.float32)
+    products = tl.zeros((STEPS, KS), tl.float32)
+    if inverse_rms is not None:
+        products = _products(y, d_y, t, n, d, own, y_t, y_n, time, batch, heads, size, K, KS)
     for h in range(heads):
         channel = h * size + d
         by_u = tl.zeros((STEPS, CHANNELS), tl.float32)
         for back in tl.static_range(K):
             later = t + back
+            product = tl.sum(tl.where(tl.arange(0, KS)[None, :] == back, products, 0.0), 1)
             by_z = _by_convolved(
-                x, alpha, a, b, weight, past, positions, d_y, d_b, later, n, h, d, own,
+                x, alpha, a, b, weight, past, positions, inverse_rms, product, d_y, d_b, later, n, h, d, own,
                 x_t, x_n, al_t, al_n, a_t, a_n, b_t, b_n, y_t, y_n, p_t, p_n, time, batch, heads, size,
                 K, PAST, back == 0,
             )  # fmt: skip
