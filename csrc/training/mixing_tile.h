@@ -217,29 +217,27 @@ class BackwardTile : Tile<T> {
     for (int64_t h = 0; h < of_.heads; ++h) {
       for (int64_t d = 0; d < of_.size; d += kWide) {
         take_in(t, h, d);
-        if (t >= this->first_) see_output(t, reach, h, d, squares, products);
+        if (t < this->first_) continue;
+        Lanes z;
+        Lanes gate;
+        Lanes slope;
+        this->convolve(t, reach, h * padded_ + d, z);
+        silu_and_slope(z, gate, slope);
+        if (of_.norm_eps) {
+          keep_for_norm(t, h, d, gate, slope, squares, products);
+        } else {
+          through_output(t, reach, h, d, gate, slope, 1.0F, 0.0F);
+        }
       }
     }
-    if (t < this->first_) return;
-    const float scale = of_.norm_eps ? this->inverse_rms(squares) : 1.0F;
-    const float pull = of_.norm_eps ? scale * scale * total_of(products) / static_cast<float>(of_.width()) : 0.0F;
-    for (int64_t h = 0; h < of_.heads; ++h) {
-      for (int64_t d = 0; d < of_.size; d += kWide) through_output(t, reach, h, d, scale, pull);
-    }
+    if (of_.norm_eps && t >= this->first_) through_norm(t, reach, squares, products);
   }
 
-  [[IBERIS_TARGET, gnu::always_inline]] inline void see_output(int64_t t, int64_t reach, int64_t h, int64_t d,
-                                                               Lanes& squares, Lanes& products) {
+  [[IBERIS_TARGET, gnu::always_inline]] inline void keep_for_norm(int64_t t, int64_t h, int64_t d, const Lanes& gate,
+                                                                  const Lanes& slope, Lanes& squares, Lanes& products) {
     const int64_t outside = at(t) * of_.width() + h * of_.size + d;
-    const int64_t place = h * padded_ + d;
-    Lanes z;
-    Lanes gate;
-    Lanes slope;
-    this->convolve(t, reach, place, z);
-    silu_and_slope(z, gate, slope);
-    store(gate, this->gates_.data() + place);
-    store(slope, slopes_.data() + place);
-    if (!of_.norm_eps) return;
+    store(gate, this->gates_.data() + h * padded_ + d);
+    store(slope, slopes_.data() + h * padded_ + d);
     Lanes b;
     Lanes dy;
     load_some(of_.b + outside, of_.size - d, b);
@@ -247,6 +245,20 @@ class BackwardTile : Tile<T> {
     const Lanes mixed = b * gate;
     squares += mixed * mixed;
     products += mixed * dy;
+  }
+
+  [[IBERIS_TARGET]] void through_norm(int64_t t, int64_t reach, const Lanes& squares, const Lanes& products) {
+    const float scale = this->inverse_rms(squares);
+    const float pull = scale * scale * total_of(products) / static_cast<float>(of_.width());
+    for (int64_t h = 0; h < of_.heads; ++h) {
+      for (int64_t d = 0; d < of_.size; d += kWide) {
+        Lanes gate;
+        Lanes slope;
+        load(this->gates_.data() + h * padded_ + d, gate);
+        load(slopes_.data() + h * padded_ + d, slope);
+        through_output(t, reach, h, d, gate, slope, scale, pull);
+      }
+    }
   }
 
   [[IBERIS_TARGET, gnu::always_inline]] inline void take_in(int64_t t, int64_t h, int64_t d) {
@@ -266,16 +278,13 @@ class BackwardTile : Tile<T> {
 
   // scale, pull: before the norm the gradient is scale * (dy - pull * y).
   [[IBERIS_TARGET, gnu::always_inline]] inline void through_output(int64_t t, int64_t reach, int64_t h, int64_t d,
-                                                                   float scale, float pull) {
+                                                                   const Lanes& gate, const Lanes& slope, float scale,
+                                                                   float pull) {
     const int64_t outside = at(t) * of_.width() + h * of_.size + d;
     const int64_t place = h * padded_ + d;
     const int64_t count = of_.size - d;
-    Lanes gate;
-    Lanes slope;
     Lanes b;
     Lanes dy;
-    load(this->gates_.data() + place, gate);
-    load(slopes_.data() + place, slope);
     load_some(of_.b + outside, count, b);
     load_some(to_.y + outside, count, dy);
     if (of_.norm_eps) dy = scale * (dy - pull * b * gate);
