@@ -41,6 +41,7 @@ CASES = (
     Case("the demo, recomputed", ("--parallel.recompute",)),
     Case("4 rows a micro-batch", ("--train.device_batch=4",)),
     Case("depth 4, width 256, 4 x 512, V 8,192", ("--model.vocab_size=8192", "--model.sequence_length=512")),
+    Case("the same, compiled", ("--model.vocab_size=8192", "--model.sequence_length=512", "--train.compile")),
     Case("depth 8, width 512", ("--model.depth=8", "--train.device_batch=4")),
 )
 
@@ -68,7 +69,8 @@ def rows() -> Iterator[tuple[str, float, float]]:
     groups = ParallelGroups.create()
     for case in CASES:
         recipe = load_recipe("demo", case.settings)
-        rates = measure(recipe, torch.device("cpu")).rates(recipe.train.dtype, False, 1, GLOO)
+        train = recipe.train
+        rates = measure(recipe, torch.device("cpu")).rates(train.dtype, False, 1, GLOO, train.compile)
         layout = own_layout(recipe, 1)
         assert rates
         assert layout

@@ -55,13 +55,16 @@ class Calibration:
     """By "dtype m n k"."""
     attention: dict[str, float] = field(default_factory=dict)
     factors: dict[str, dict[str, float]] = field(default_factory=dict)
-    """By dtype, then by kind of part."""
+    """By dtype (and whether layers are compiled), then by kind of part."""
     link: float = 0.0
     latency: float = 0.0
 
-    def rates(self, dtype: str, gpu: bool, per_node: int, wires: Wires) -> Rates | None:
-        """What it says of a dtype; None where that was not measured. wires: for what was not measured."""
-        if dtype not in self.peak:
+    def rates(self, dtype: str, gpu: bool, per_node: int, wires: Wires, compiled: bool = False) -> Rates | None:
+        """What it says of a dtype; None where that was not measured. wires: for what was not measured.
+
+        compiled: of layers that are.
+        """
+        if dtype not in self.peak or (compiled and _factors_key(dtype, compiled) not in self.factors):
             return None
         products: dict[Shape, float] = {}
         for key, rate in self.products.items():
@@ -77,7 +80,7 @@ class Calibration:
             gpu,
             products,
             self.attention[dtype],
-            self.factors.get(dtype, {}),
+            self.factors.get(_factors_key(dtype, compiled), {}),
             calibrated=True,
             per_node=per_node,
         )
@@ -164,7 +167,7 @@ def measure(recipe: Recipe, device: torch.device) -> Calibration:
     rows = train.device_batch
     if device.type == "cpu":
         rows = max(1, min(rows, MOST_TOKENS // model.sequence_length))
-    case = Case(model, dtype, rows, gpu=device.type == "cuda")
+    case = Case(model, dtype, rows, gpu=device.type == "cuda", compiled=train.compile)
     found = Calibration()
     with alone():
         parts = parts_of(case)
@@ -175,7 +178,7 @@ def measure(recipe: Recipe, device: torch.device) -> Calibration:
         found.attention[dtype] = _attention(case, device)
         rates = found.rates(dtype, case.gpu, 1, Wires(1.0, 1.0, 0.0, 0.0))
         assert rates
-        found.factors[dtype] = _factors(case, device, rates)
+        found.factors[_factors_key(dtype, train.compile)] = _factors(case, device, rates)
     return found
 
 
@@ -208,6 +211,10 @@ def _attention(case: Case, device: torch.device) -> float:
     gradient = torch.ones(shape, device=device, dtype=q.dtype)
     flops = 7.0 * shape[1] * shape[2] * shape[0] ** 2 * shape[3]  # 2 + 5 products, half of each
     return flops / _best(lambda: causal_attention(q, k, v).backward(gradient), device)
+
+
+def _factors_key(dtype: str, compiled: bool) -> str:
+    return f"{dtype}, compiled" if compiled else dtype
 
 
 def _factors(case: Case, device: torch.device, rates: Rates) -> dict[str, float]:
@@ -244,19 +251,23 @@ def _part_seconds(case: Case, device: torch.device) -> dict[str, float]:
     two = replace(case.model, depth=2)
     kinds = ["attention" if two.is_attention(layer) else "slc2" for layer in range(2)]
     found: dict[str, list[float]] = {}
+    model: Any = build_model(two, stand_in_groups(1, 1)).to(device)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.02)
+    cast(model, _torch(case.dtype))
+    if case.compiled:
+        for layer in model.decoder.layers:  # without the hooks that listen to it
+            layer.forward = torch.compile(layer.forward, dynamic=False)
+    tokens = torch.zeros(case.rows, two.sequence_length, dtype=torch.long, device=device)
     for attempt in range(6):
-        model: Any = build_model(two, stand_in_groups(1, 1)).to(device)
-        for parameter in model.parameters():
-            torch.nn.init.normal_(parameter, std=0.02)
-        cast(model, _torch(case.dtype))
-        tokens = torch.zeros(case.rows, two.sequence_length, dtype=torch.long, device=device)
         timed = _Timed(model, device)
         loss = model(tokens, tokens)
         timed.forward_is_done()
         loss.backward()
         timed.enter(None)
+        timed.leave()
         if attempt == 0:
-            continue  # threads start, libraries load
+            continue  # threads start, libraries load, layers are compiled
         named = [("embedding", timed.embedding), ("head", timed.head), *zip(kinds, timed.layers, strict=True)]
         for name, part in named:
             found.setdefault(name, []).append(timed.seconds[id(part)])

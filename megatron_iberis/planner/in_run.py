@@ -90,7 +90,7 @@ class PlanCheck:
         dtype, gpu = self._recipe.train.dtype, self._device.type == "cuda"
         device = device_of_driver(torch.cuda.get_device_name(self._device)) if gpu else None
         per_node = min(self._world, torch.cuda.device_count()) if gpu else self._world
-        known = known_rates(self._device, dtype, per_node, per_node, device)
+        known = known_rates(self._device, self._recipe.train, per_node, per_node, device)
         if known:
             return known
         if not gpu:

@@ -46,6 +46,8 @@ class Case:
     sequence_parallel: bool = False
     recompute: bool = False
     gpu: bool = True
+    compiled: bool = False
+    """The layers, by train.compile."""
 
 
 _known: dict[Case, Parts] = {}
@@ -86,7 +88,7 @@ def _trace(case: Case) -> Parts:
     cast(model, torch.bfloat16 if case.dtype == "bf16" else torch.float32)
     tokens, targets = (torch.zeros(case.rows, case.model.sequence_length, dtype=torch.long) for _ in range(2))
     tracer = Tracer([*model.parameters(), tokens, targets])
-    stages = Stages(tracer, model)
+    stages = Stages(tracer, model, case.compiled)
     with tracer:
         summed = model(tokens, targets)
         stages.forward_is_done()
@@ -98,10 +100,13 @@ def _trace(case: Case) -> Parts:
 
 
 class Stages:
-    """Divides memory and work of one forward and backward pass among embedding, layers and head."""
+    """Divides memory and work of one forward and backward pass among embedding, layers and head.
 
-    def __init__(self, tracer: Tracer, model: Any) -> None:
-        self.tracer = tracer
+    compiled: the work of the layers is that of compiled ones.
+    """
+
+    def __init__(self, tracer: Tracer, model: Any, compiled: bool = False) -> None:
+        self.tracer, self._compiled = tracer, compiled
         self.embedding, self.head = Part(), Part()
         self.layers = [Part() for _ in model.decoder.layers]
         self._part: Part | None = None
@@ -109,11 +114,17 @@ class Stages:
         self._backward = False
         self.enter(self.embedding)
         before = self.embedding
+        self._hooks = []
         for part, layer in zip(self.layers, model.decoder.layers, strict=True):
-            layer.register_forward_pre_hook(self._begin(part, before), with_kwargs=True)
+            self._hooks.append(layer.register_forward_pre_hook(self._begin(part, before), with_kwargs=True))
             before = part
         last = self.layers[-1]
-        model.decoder.layers[-1].register_forward_hook(self._end(last))
+        self._hooks.append(model.decoder.layers[-1].register_forward_hook(self._end(last)))
+
+    def leave(self) -> None:
+        """Listens to the model no longer."""
+        for hook in self._hooks:
+            hook.remove()
 
     def _begin(self, part: Part, before: Part) -> Any:
         def hook(module: Any, args: Any, kwargs: Any) -> None:
@@ -142,6 +153,8 @@ class Stages:
     def enter(self, part: Part | None) -> None:
         """What comes from now on belongs to `part`."""
         tracer = self.tracer
+        tracer.end_fusion()
+        tracer.fusing = self._compiled and any(part is layer for layer in self.layers)
         if self._part is not None:
             beyond = tracer.peak - self._start
             if self._backward:

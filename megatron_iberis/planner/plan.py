@@ -122,6 +122,7 @@ def predict_memory(at: Recipe, layout: Layout, gpu: bool) -> tuple[Parts, Memory
         layout.sequence_parallel,
         layout.recompute,
         gpu,
+        at.train.compile and layout.zero_stage < 3,  # which cannot be compiled (config/recipe.py)
     )
     parts = parts_of(case)
     memory = memory_of(at.model, states_of(at, spread_of(layout, gpu)), parts, layout.tp)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from megatron_iberis.config import Recipe
+from megatron_iberis.config import Recipe, TrainConfig
 from megatron_iberis.errors import InputError
 from megatron_iberis.hardware.devices import CPU, Device, device_of_driver
 from megatron_iberis.planner.links import Wires
@@ -36,7 +36,7 @@ def rates_for(recipe: Recipe, device: Device, gpus: int, per_node: int, calibrat
 
         name, found = measured(recipe, here, ranks)
         print(f"measured: {save_calibration(name, found)}")
-    known = known_rates(here, recipe.train.dtype, ranks, per_node, device) if is_here else None
+    known = known_rates(here, recipe.train, ranks, per_node, device) if is_here else None
     if known:
         return known
     if device.name != CPU:
@@ -52,14 +52,14 @@ def cpu_rates(peak: float, per_node: int) -> Rates:
 
 
 def known_rates(
-    here: torch.device, dtype: str, ranks: int, per_node: int, device: Device | None = None
+    here: torch.device, train: TrainConfig, ranks: int, per_node: int, device: Device | None = None
 ) -> Rates | None:
     """What was measured on this machine with so many ranks; None where nothing was."""
     from megatron_iberis.planner.calibration import load_calibration, machine_name
 
     found = load_calibration(machine_name(here, ranks))
-    wires = table_rates(device, dtype, per_node).wires if device and device.name != CPU else GLOO
-    return found.rates(dtype, here.type == "cuda", per_node, wires) if found else None
+    wires = table_rates(device, train.dtype, per_node).wires if device and device.name != CPU else GLOO
+    return found.rates(train.dtype, here.type == "cuda", per_node, wires, train.compile) if found else None
 
 
 def _same(device: Device, name: str) -> bool:

@@ -41,6 +41,8 @@ def _inputs(plan: Plan) -> Iterator[str]:
     low, high = plan.range
     how = "calibrated on this machine" if rates.calibrated else "uncalibrated"
     yield f"{how}: time {100 * low - 100:+.0f} % to {100 * high - 100:+.0f} %; tensors within 10 %"
+    if plan.recipe.train.compile:
+        yield "layers compiled (train.compile): of memory they need less than is planned"
 
 
 def _table(plan: Plan) -> Iterator[str]:
@@ -101,7 +103,10 @@ def _advice(plan: Plan, p: Prediction, price: float) -> Iterator[str]:
     )
     yield from _wrapped(_batch(plan))
     yield ""
-    yield from _wrapped(f"deepspeed ... {' '.join(p.layout.words)}")
+    words = p.layout.words
+    if plan.recipe.train.compile and p.layout.zero_stage == 3:
+        words = [*words, "--train.compile", "false"]  # it was planned so
+    yield from _wrapped(f"deepspeed ... {' '.join(words)}")
 
 
 def _batch(plan: Plan) -> str:

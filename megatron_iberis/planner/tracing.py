@@ -27,11 +27,18 @@ COLLECTIVES = {
     "broadcast_": "broadcast",
 }
 
+PRODUCTS = ("mm", "addmm", "addmm_", "bmm", "baddbmm")
+LOOKUPS = ("embedding", "index_select", "gather")
+UNFUSED = PRODUCTS + LOOKUPS
+
 
 class Tracer(TorchDispatchMode):
     """While it is entered: `live` bytes of tensors made since, their `peak`, and the work, added to `work`.
 
-    known: tensors that were there before; a view of one is nothing new.
+    known: tensors that were there before; a view of one is nothing new. While `fusing` is true the operations between
+    products, attention and kernels count as one, as a compiler makes them: what they hand to each other is neither
+    written nor read. What is still there when they end counts as written, though a compiler would rather work some of
+    it out again: the work of compiled layers is at most what is counted. Memory is that of separate operations.
     """
 
     def __init__(self, known: Iterable[torch.Tensor] = ()) -> None:
@@ -39,6 +46,9 @@ class Tracer(TorchDispatchMode):
         self._storages: dict[int, int] = {}
         self.live = self.peak = 0
         self.work = Work()
+        self.fusing = False
+        self._made: dict[int, int] = {}  # by the operations that are being fused: bytes by storage
+        self._read: set[int] = set()
         for tensor in known:
             self._count(tensor)
         self.live = self.peak = 0
@@ -65,26 +75,50 @@ class Tracer(TorchDispatchMode):
 
     def _gone(self, key: int) -> None:
         self.live -= self._storages.pop(key)
+        self._made.pop(key, None)
+        self._read.discard(key)  # the next one may have the same number
+
+    def end_fusion(self) -> None:
+        """What has been fused so far is an operation that is through."""
+        if self._made or self._read:
+            self.work.bytes += sum(self._made.values())
+            self.work.operations += 1
+            self._made.clear()
+            self._read.clear()
+
+    def _fuse(self, inputs: list[torch.Tensor], outputs: list[torch.Tensor]) -> None:
+        for tensor in inputs:
+            key = tensor.untyped_storage()._cdata
+            if key not in self._made and key not in self._read:
+                self._read.add(key)
+                self.work.bytes += _bytes(tensor)
+        for tensor in outputs:
+            self._made[tensor.untyped_storage()._cdata] = _bytes(tensor)
 
     def _note(self, function: Any, args: Any, kwargs: Any, out: Any) -> None:
         name = function.overloadpacket.__name__
         if function.namespace == "c10d":
+            self.end_fusion()
             self._note_collective(COLLECTIVES.get(name, name), args)
             return
         inputs, outputs = list(_tensors((args, kwargs))), list(_tensors(out))
         if function.is_view or name in ("detach", "empty", "empty_like", "_unsafe_view", "new_empty"):
             return
+        changed = [inputs[0]] if function._schema.is_mutable and inputs else []
+        if self.fusing and function.namespace == "aten" and name not in UNFUSED and "scaled_dot_product" not in name:
+            self._fuse(inputs, changed or outputs)
+            return
+        self.end_fusion()
         self.work.operations += 1
-        if name in ("mm", "addmm", "addmm_", "bmm", "baddbmm"):
+        if name in PRODUCTS:
             a, b = list(_tensors(args))[-2:]  # without `out`, which has a name
             batch = a.shape[0] if a.dim() == 3 else 1
             self.work.products.append(((a.shape[-2], b.shape[-1], a.shape[-1]), batch))
         elif "scaled_dot_product" in name:
             self._note_attention(name, args, kwargs)
-        elif name in ("embedding", "index_select", "gather"):
+        elif name in LOOKUPS:
             self.work.bytes += 2 * sum(map(_bytes, outputs))  # of the table, only the rows that are asked for
         else:
-            changed = [inputs[0]] if function._schema.is_mutable and inputs else []
             self.work.bytes += sum(map(_bytes, inputs)) + sum(map(_bytes, changed or outputs))
 
     def _note_attention(self, name: str, args: Any, kwargs: Any) -> None:

@@ -178,19 +178,21 @@ def test_a_calibration_is_kept_beside_others(tmp_path: Path, monkeypatch: pytest
     assert fp32.factors == {"head": 1.1}
     assert fp32.bandwidth == 2e10
     assert found.rates("fp8", False, 1, WIRES) is None
+    assert found.rates("bf16", False, 1, WIRES, compiled=True) is None
     path.write_text("{")
     assert load_calibration("machine") is None
 
 
-def test_calibration_measures_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.full)])
+def test_calibration_measures_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiled: bool) -> None:
     import torch
 
     from megatron_iberis.planner.calibration import measure
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    recipe = replace(small(), train=replace(small().train, dtype="fp32"))
+    recipe = replace(small(), train=replace(small().train, dtype="fp32", compile=compiled))
     found = measure(recipe, torch.device("cpu"))
-    rates = found.rates("fp32", False, 1, WIRES)
+    rates = found.rates("fp32", False, 1, WIRES, compiled)
     assert rates
     assert rates.calibrated
     assert set(rates.factors) == {"embedding", "slc2", "attention", "head"}

@@ -95,3 +95,29 @@ def test_attention_counts_the_half_that_is_worked_out() -> None:
     with Tracer() as tracer:
         causal_attention(q, q, q).sum().backward()
     assert tracer.work.attention_flops == 7 * 2 * 4 * 32 * 32 * 16
+
+
+def test_fused_operations_neither_write_nor_read_what_they_hand_to_each_other() -> None:
+    x, weight = torch.randn(64, 32), torch.randn(32, 16)
+    tracer = Tracer([x, weight])
+    tracer.fusing = True
+    with tracer:
+        y = (x * 2 + 1).relu() * x
+        product = y @ weight
+        product.sigmoid().square()
+    tracer.end_fusion()
+    assert tracer.work.bytes == 2 * x.nbytes + product.nbytes  # y is written; of the last run nothing is kept
+    assert tracer.work.operations == 3
+
+
+def test_compiled_layers_do_the_same_products_and_move_less() -> None:
+    model = load_recipe("d20").model
+    apart, compiled = (parts_of(Case(model, "bf16", 16, compiled=value)) for value in (False, True))
+    for kind, part in apart.layers.items():
+        fused = compiled.layers[kind]
+        assert fused.work.products == part.work.products
+        assert fused.work.attention_flops == part.work.attention_flops
+        assert 0.2 * part.work.bytes < fused.work.bytes < 0.65 * part.work.bytes
+        assert fused.kept == part.kept
+    for before, after in ((apart.head, compiled.head), (apart.embedding, compiled.embedding)):
+        assert before.work == after.work
