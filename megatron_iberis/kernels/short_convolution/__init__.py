@@ -78,6 +78,7 @@ def gated_short_convolution(
     before the chunk among them where it is shorter: `before` of the chunk that follows.
     """
     if return_tail:  # decoders, whose steps of single tokens round in bf16 where torch's operations do
+        assert norm_eps is None
         return portable.with_tail(x, alpha, a, b, weight, before, positions)
     chosen = implementation(x.device.type, x.dtype)
     mixed: torch.Tensor = chosen.gated_short_convolution(x, alpha, a, b, weight, before, positions, norm_eps)
