@@ -15,8 +15,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from megatron_iberis.config import Recipe
+from megatron_iberis.config import OptimizerConfig, Recipe
 from megatron_iberis.planner.parameters import GROUPS, Parameter, heaviest_owner, parameters_of
+from megatron_iberis.training.newton_schulz import batch_size, precision
 
 ALL_REDUCE_ELEMENTS = 500_000_000
 """Gradients are flattened for the engine's own all-reduce until there are more than so many."""
@@ -31,7 +32,7 @@ class Spread:
     world: int
     accumulation: int
     gpu: bool = True
-    """There Muon takes the matrices of a shape as a batch, on a CPU one after the other."""
+    """There Muon takes all matrices of a shape as a batch, on a CPU fewer."""
 
 
 @dataclass(frozen=True)
@@ -175,17 +176,21 @@ def _moments(recipe: Recipe, held: dict[str, int]) -> float:
 
 def _muon(recipe: Recipe, spread: Spread, parameters: list[Parameter], held: int) -> float:
     """Directions take the gradients' memory. What is sent there and back, of `held` elements, is in Newton-Schulz's
-    precision: the messages, and the full matrices put together from them. Of what is orthogonalised at once (on a
-    CPU one matrix, on a GPU all of a shape) there are four copies."""
+    precision: the messages, and the full matrices put together from them. Of what is orthogonalised at once there are
+    four copies."""
     config = recipe.optimizer
     if config.kind != "muon":
         return 0.0
     size = 2 if config.newton_schulz_dtype == "bf16" else 4
     shapes = heaviest_owner(parameters, spread.world, config).shapes
-    at_once = [math.prod(shape) * (shapes.count(shape) if spread.gpu else 1) for shape in shapes]
+    at_once = [math.prod(shape) * _batch(shape, shapes.count(shape), config, spread) for shape in shapes]
     sent = sent_elements(recipe, spread, parameters, held)
     copies = 3.0 if recipe.parallel.zero_stage else 1.0 + (1 + spread.replicas) / spread.world  # to every replica
     return size * (copies * sent + 4.0 * max(at_once, default=0))
+
+
+def _batch(shape: tuple[int, ...], count: int, config: OptimizerConfig, spread: Spread) -> int:
+    return min(count, batch_size(shape, precision(config), "cuda" if spread.gpu else "cpu") or count)
 
 
 def sent_elements(recipe: Recipe, spread: Spread, parameters: list[Parameter], held: float) -> float:

@@ -14,14 +14,13 @@ from collections.abc import Sequence
 import torch
 
 from megatron_iberis.sharding.exchange import Exchange
-from megatron_iberis.training.newton_schulz import orthogonalize
+from megatron_iberis.training.newton_schulz import batch_size, orthogonalize
 
 
 def muon_directions(gradients: Sequence[torch.Tensor], exchange: Exchange, steps: int, dtype: torch.dtype) -> None:
     """Puts orthogonal factors x sqrt(max(1, rows / cols)) in the place of the (momentum-averaged) gradients.
 
-    Called by all ranks together. On a GPU matrices of one shape are taken as one batch; on a CPU products of a batch
-    are slower than one by one, in bf16 several times.
+    Called by all ranks together. Matrices of one shape are taken in batches.
     """
     exchange.clear_gaps(gradients)
     sent = exchange.gather_cut(gradients, dtype)
@@ -31,7 +30,8 @@ def muon_directions(gradients: Sequence[torch.Tensor], exchange: Exchange, steps
         by_shape[tuple(matrix.shape)].append(name)
     for (rows, cols), names in by_shape.items():
         scale = math.sqrt(max(1.0, rows / cols))
-        for batch in [[name] for name in names] if exchange.device.type == "cpu" else [names]:
+        size = batch_size((rows, cols), dtype, exchange.device.type) or len(names)
+        for batch in (names[i : i + size] for i in range(0, len(names), size)):
             each = [matrices[name].to(exchange.device, dtype) for name in batch]
             found = orthogonalize(each[0] if len(batch) == 1 else torch.stack(each), steps).mul_(scale)
             for name, direction in zip(batch, [found] if len(batch) == 1 else found, strict=True):

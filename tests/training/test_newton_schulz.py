@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from megatron_iberis.training import newton_schulz
-from megatron_iberis.training.newton_schulz import flops, orthogonalize, products
+from megatron_iberis.training.newton_schulz import batch_size, flops, orthogonalize, products
 
 SHAPES = [(8, 8), (16, 48), (48, 16), (1, 5), (5, 1), (64, 64)]
 
@@ -137,3 +137,19 @@ def test_no_number_of_steps_runs_away_by_gram_matrices(steps: int, monkeypatch: 
             directly = orthogonalize(matrix, steps).double()
         error, usual = ((x - exact).norm() / exact.norm() for x in (found, directly))
         assert error < max(1.2 * usual, 0.08), f"{error:.4f} where step by step has {usual:.4f}"
+
+
+def test_a_batch_is_what_its_matrices_are_alone() -> None:
+    """To the rounding of bf16, whose products a CPU may add up in another order."""
+    matrices = torch.randn(5, 64, 48, generator=torch.Generator().manual_seed(0)).bfloat16()
+    alone = torch.stack([orthogonalize(matrix, 5) for matrix in matrices])
+    torch.testing.assert_close(orthogonalize(matrices, 5), alone, rtol=2**-6, atol=2**-7)
+
+
+@pytest.mark.parametrize("amx", [False, True])
+def test_a_cpu_takes_batches_only_where_their_products_are_quick(monkeypatch: pytest.MonkeyPatch, amx: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    assert batch_size((256, 256), torch.bfloat16, "cpu") == (64 if amx else 1)
+    assert batch_size((4096, 4096), torch.bfloat16, "cpu") == 1
+    assert batch_size((256, 256), torch.float32, "cpu") == 1
+    assert batch_size((256, 256), torch.float32, "cuda") is None
